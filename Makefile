@@ -1,0 +1,42 @@
+# Everything installs into .venv; nothing but Python (>= 3.11) and make is needed on the machine.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO ?= demo
+
+.PHONY: demo test fast lint docs bench clean
+
+demo: .venv/.demo  ## install, and write demo/index.html for the embedded network
+	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
+
+test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests
+	$(BIN)/python -m pytest
+
+fast: .venv/.dev  ## the tests that take less than a few seconds each
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: .venv/.dev  ## build docs/_build/html, running every example; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: .venv/.dev  ## measure against named peers
+	$(BIN)/python benchmarks/factor.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[demo]'
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test,lint,docs,bench]'
+	touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv demo docs/_build

@@ -1,0 +1,96 @@
+"""weightatlas: read the weights of trained neural networks.
+
+Open a network, look at what its units are made of::
+
+    import weightatlas as wa
+
+    net = wa.load("efficientnet_lite0")
+    w = wa.direct_weights(net, "blocks.4.1")
+    f = wa.factorize(w, rank=3)
+    wa.figures.nmf_grid(f).save("blocks.4.1.svg")
+    wa.banding(net)
+
+Names are loaded when first used, so importing the package is quick and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .records import base as records_base
+
+if TYPE_CHECKING:
+    from . import figures as figures
+    from .bands import banding as banding
+    from .builder import figure as figure
+    from .builder import overview as overview
+    from .errors import WeightAtlasError as WeightAtlasError
+    from .errors import WeightAtlasWarning as WeightAtlasWarning
+    from .factor import factorize as factorize
+    from .models import InputSpec as InputSpec
+    from .network import Network as Network
+    from .network import load as load
+    from .records import Factors as Factors
+    from .records import Weights as Weights
+    from .weights import direct_weights as direct_weights
+
+    __version__: str
+
+_HOMES = {
+    "InputSpec": "models",
+    "Network": "network",
+    "load": "network",
+    "direct_weights": "weights",
+    "Weights": "records",
+    "factorize": "factor",
+    "Factors": "records",
+    "banding": "bands",
+    "figures": "figures",
+    "figure": "builder",
+    "overview": "builder",
+    "WeightAtlasError": "errors",
+    "WeightAtlasWarning": "errors",
+}
+__all__ = [
+    "InputSpec",
+    "Network",
+    "load",
+    "direct_weights",
+    "Weights",
+    "factorize",
+    "Factors",
+    "banding",
+    "figures",
+    "figure",
+    "overview",
+    "WeightAtlasError",
+    "WeightAtlasWarning",
+]
+
+
+def _show(record: Any) -> str:
+    """Draws a record in a notebook; figures are imported only then."""
+    from .notebook import show
+
+    return show(record)
+
+
+records_base.display_hook = _show
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("weightatlas")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weightatlas' has no attribute {name!r}; it has {', '.join(_HOMES)}")
+    module = importlib.import_module(f".{_HOMES[name]}", __name__)
+    value = module if name == _HOMES[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__"])

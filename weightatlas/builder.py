@@ -1,0 +1,251 @@
+"""The only module where stages meet: a network in, figures and pages out."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from . import figures
+from .bands import banding
+from .errors import ArgumentError, LoadError, UnknownNameError, unknown_name
+from .factor import factorize
+from .figures import Figure, Palette
+from .network import Network
+from .records import Layer, Weights, atomic_write
+from .weights import direct_weights
+
+Kind = Literal["weights", "banding"]
+RGB = 3
+#: How many layers an overview shows, the first one included.
+OVERVIEW_LAYERS = 4
+OVERVIEW_UNITS = 30
+
+
+def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -> Figure:
+    """A figure computed and drawn in one call.
+
+    Args:
+        net: an open network.
+        kind: ``"weights"`` (of one layer) or ``"banding"`` (of all).
+        layer: for ``"weights"``.
+        options: for ``"weights"``: ``units``, ``rank`` (3), ``method`` (``"posneg"``), ``per_unit`` (False), ``seed``
+            (0), ``fold_norm`` (True), ``palette``; for ``"banding"``: ``permutations``, ``seed``, ``palette``.
+
+    Returns:
+        For ``"weights"``, whatever suits the layer: a layer that reads RGB pixels in its own colours, a depthwise layer
+        as signed maps, any other as the RGB grid of its factors.
+
+    Raises:
+        ArgumentError, UnknownNameError: for a kind, layer or option that does not exist or does not go together.
+
+    Example:
+        >>> import weightatlas as wa
+        >>> wa.figure(wa.load("efficientnet_lite0"), "weights", "conv_stem").title
+        'Weights of conv_stem on pixels'
+    """
+    kinds: dict[str, Callable[..., Figure]] = {"weights": weights_figure, "banding": banding_figure}
+    if kind not in kinds:
+        raise unknown_name("kind of figure", kind, kinds)
+    if kind == "weights" and layer is None:
+        raise ArgumentError('figure(net, "weights", layer) needs a layer; net.layers lists them')
+    if kind == "banding" and layer is not None:
+        raise ArgumentError(f"the banding figure is of all layers; it takes no layer ({layer!r} came in)")
+    try:
+        return kinds[kind](net, layer, **options) if layer is not None else kinds[kind](net, **options)
+    except TypeError as error:
+        if "keyword argument" in str(error):
+            raise ArgumentError(f"figure kind {kind!r}: {str(error).split('() ')[-1]}") from error
+        raise
+
+
+def weights_figure(
+    net: Network,
+    layer: str,
+    *,
+    units: Iterable[int] | None = None,
+    rank: int | None = None,
+    method: Literal["posneg", "semi"] | None = None,
+    per_unit: bool | None = None,
+    seed: int | None = None,
+    fold_norm: bool = True,
+    palette: Palette | None = None,
+) -> Figure:
+    """The weights of one layer, drawn as suits them; see :func:`figure`.
+
+    Options that the drawing cannot use are refused, not ignored: a layer with its own colours or signed maps has no
+    factors, an RGB grid no palette.
+    """
+    units = list(units) if units is not None else None
+    weights = direct_weights(net, layer, fold_norm=fold_norm)
+    factoring = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
+    asked = {k: v for k, v in factoring.items() if v is not None}
+    if not is_factorized(weights):
+        if asked:
+            how = "shown in its own colours" if has_own_colours(weights) else "shown as signed maps"
+            raise ArgumentError(f"{layer!r} is {how} and not factorized; leave out {', '.join(asked)}")
+        if has_own_colours(weights):
+            _refuse_palette(palette, layer)
+            return figures.pixel_grid(weights, units)
+        return figures.signed_maps(weights, units, palette=palette or "classic")
+    _refuse_palette(palette, layer)
+    _, _, h, w = weights.values.shape
+    asked.setdefault("rank", _usual_rank(weights, bool(per_unit)))
+    if h * w == 1 and per_unit:
+        raise ArgumentError(f"{layer!r} has 1×1 kernels: one position per unit is nothing to factorize one by one")
+    return figures.nmf_grid(factorize(weights, **asked), units)
+
+
+def _refuse_palette(palette: Palette | None, layer: str) -> None:
+    if palette is not None:
+        raise ArgumentError(f"palette={palette!r} is for signed maps and banding; {layer!r} is drawn without one")
+
+
+def _usual_rank(weights: Weights, per_unit: bool) -> int:
+    o, i, h, w = weights.values.shape
+    return min(RGB, i, h * w * (1 if per_unit else o))
+
+
+def is_factorized(weights: Weights) -> bool:
+    """Whether weights are drawn through their factors, not in their own colours or as signed maps."""
+    return not has_own_colours(weights) and weights.values.shape[1] > 1
+
+
+def has_own_colours(weights: Weights) -> bool:
+    """Whether weights read the three channels of an RGB input."""
+    return weights.sees_pixels and weights.channel_names == ("red", "green", "blue") and weights.groups == 1
+
+
+def banding_figure(net: Network, *, permutations: int = 2000, seed: int = 0, palette: Palette = "classic") -> Figure:
+    """Weight banding by depth; see :func:`weightatlas.banding`."""
+    return figures.banding_plot(banding(net, permutations=permutations, seed=seed), palette=palette)
+
+
+def overview(
+    net: Network,
+    path: str | Path,
+    *,
+    layers: list[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """A folder to look at: layer table, weights of four layers, banding, and a page that shows them.
+
+    Args:
+        net: an open network or checkpoint.
+        path: the folder; made if missing, files of the same names are replaced one by one, others are left alone.
+        layers: which layers' weights to show; default the first convolution and three more with spatial kernels,
+            evenly by depth up to the last. Blocks whose convolutions run one after another are preferred to the
+            depthwise convolutions inside them. A block that holds a banded layer is factorized unit by unit.
+        seed: of factorizations and permutations.
+        progress: called with a few words before every step.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        LoadError: if the folder cannot be written.
+        ArgumentError: if the network has no layer that can be shown.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise LoadError(f"{folder} is a file; an overview needs a folder")
+    tell = progress or (lambda words: None)
+    tell("layers")
+    table = net.layers
+    table.save(folder / "layers.json")
+    chosen = [net.layers[name].name for name in layers] if layers is not None else overview_layers(net)
+    tell("banding")
+    sections = [_banding_section(net, seed, folder)]
+    for name in chosen:
+        tell(f"weights of {name}")
+        sections.append(_weights_section(net, name, seed, folder))
+    tell("page")
+    return atomic_write(folder / "index.html", _page(net, sections).encode())
+
+
+def _banding_section(net: Network, seed: int, folder: Path) -> str:
+    try:
+        drawn = banding_figure(net, seed=seed)
+    except ArgumentError as error:  # no spatial kernels: said on the page
+        return f"<section><h2>Banding</h2><p>{html.escape(str(error))}</p></section>"
+    drawn.save(folder / "banding.svg")
+    command = f"weightatlas banding {shlex.quote(net.name)} --seed {seed} -o banding.svg"
+    return f"<section><h2>Banding</h2>{drawn.html()}<pre>{html.escape(command)}</pre></section>"
+
+
+def _weights_section(net: Network, layer: str, seed: int, folder: Path) -> str:
+    """A layer's figure as files and as a part of the page, with the command that makes it."""
+    known = net.layers[layer]
+    last = min(OVERVIEW_UNITS, known.units) - 1
+    options: dict[str, Any] = {"units": range(last + 1)}
+    name = "weights-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in layer)
+    command = f"weightatlas weights {shlex.quote(net.name)} {shlex.quote(layer)} --units 0-{last}"
+    if is_factorized(direct_weights(net, layer)):
+        options["seed"] = seed
+        command += f" --seed {seed}"
+        if set(known.inside) & set(banding(net, seed=seed).banded):  # bands live within units
+            options |= {"per_unit": True, "method": "semi"}
+            command += " --per-unit --method semi"
+    drawn = weights_figure(net, layer, **options)
+    drawn.save(folder / f"{name}.svg")
+    drawn.save(folder / f"{name}.png")
+    heading = f"<h2 class=unseen>Weights of {html.escape(layer)}</h2>"
+    return f"<section>{heading}{drawn.html()}<pre>{html.escape(f'{command} -o {name}.svg')}</pre></section>"
+
+
+def _page(net: Network, sections: list[str]) -> str:
+    name = html.escape(net.name)
+    spec = net.input
+    takes = f"Input {' × '.join(map(str, spec.shape))} ({', '.join(spec.channel_names[:4])}). " if spec else ""
+    count = sum(t.numel() for n, t in net.tensors.items() if not n.endswith("num_batches_tracked"))
+    intro = (
+        f"{takes}{len(net.layers)} layers, {count:,} weights. Red, green and blue are factors unless said otherwise."
+    )
+    table = figures.layer_table(net.layers)
+    notes = "".join(f"<p class=quiet>{html.escape(n)}</p>" for n in net.notes)
+    body = f"<h1>{name}</h1><p class=quiet>{html.escape(intro)}</p>{notes}{''.join(sections)}<h2>Layers</h2>{table}"
+    return figures.page(f"{net.name} · weightatlas", body)
+
+
+def overview_layers(net: Network) -> list[str]:
+    """The layers an overview shows: the first convolution, and three spatial ones evenly by depth.
+
+    Raises:
+        ArgumentError: if nothing in the network has readable weights.
+    """
+    readable = [layer for layer in net.layers.values() if layer.kernel is not None]
+    if not readable:
+        raise ArgumentError(
+            f"{net.name} has no convolution or linear layer to show; its layers: {list(net.layers)[:6]}"
+        )
+    first = readable[0]
+    rich = [layer for layer in _grids(net) if layer.name != first.name]
+    pool = rich or [layer for layer in readable[1:] if max(layer.kernel or (1,)) > 1] or readable[1:]
+    wanted = min(OVERVIEW_LAYERS - 1, len(pool))
+    picks = [pool[round((k + 1) * len(pool) / wanted) - 1] for k in range(wanted)]
+    return [first.name, *(layer.name for layer in picks)]
+
+
+def _grids(net: Network) -> list[Layer]:
+    """Layers that have an RGB grid with more than one position: convolutions, and blocks that multiply out."""
+    found: list[Layer] = []
+    for layer in net.layers.values():
+        if layer.kernel is not None and layer.kind != "depthwise conv" and max(layer.kernel) > 1:
+            found.append(layer)
+        elif layer.kind == "block" and _has_depthwise(net, layer):
+            try:
+                weights = direct_weights(net, layer.name, [0])
+            except (ArgumentError, UnknownNameError):
+                continue
+            if max(weights.values.shape[2:]) > 1:
+                found.append(layer)
+    return found
+
+
+def _has_depthwise(net: Network, block: Layer) -> bool:
+    """Whether a block holds a depthwise convolution and no smaller block."""
+    kinds = [net.layers[name].kind for name in block.inside]
+    return "depthwise conv" in kinds and "block" not in kinds

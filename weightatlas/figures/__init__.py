@@ -1,0 +1,14 @@
+"""Pictures of records: SVG, PNG and HTML fragments. Knows no network, writes only where ``.save`` is told."""
+
+from .banding import banding_plot as banding_plot
+from .figure import Figure as Figure
+from .figure import check_path as check_path
+from .grids import nmf_grid as nmf_grid
+from .grids import pixel_grid as pixel_grid
+from .grids import signed_maps as signed_maps
+from .page import page as page
+from .tables import HEADERS as HEADERS
+from .tables import cells as cells
+from .tables import layer_table as layer_table
+from .theme import Palette as Palette
+from .theme import Theme as Theme

@@ -1,0 +1,163 @@
+"""A finished figure: one composition for any width, written as SVG, PNG or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError, MissingPackageError
+from ..records import atomic_write
+from . import theme as themes
+from .scene import Scene
+from .theme import Theme
+
+WIDTH = 720
+#: Widths for which an HTML figure holds a composition of its own; the widest that fits is shown.
+BREAKPOINTS = (300, 360, 480, 720, 1080)
+WIDTH_RANGE = (240, 8000)
+MARGIN = 16
+CAPTION_SIZE, CAPTION_LEADING = 12.5, 18
+SUFFIXES = (".svg", ".png", ".html")
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A picture that knows what it shows.
+
+    Args:
+        compose: places everything but the caption on a scene of the given width.
+        title: what the figure is, in a few words.
+        caption: one or two sentences: what is shown, how it was made, how far to trust it.
+        source: provenance in a line.
+        alt: what it shows, for those who cannot see it.
+        data: the numbers it shows, as arrays by name.
+    """
+
+    compose: Callable[[float], Scene]
+    title: str
+    caption: str
+    source: str
+    alt: str
+    data: Mapping[str, Any]
+
+    def svg(self, width: float = WIDTH, theme: Theme = "auto") -> str:
+        """The figure with its caption as an SVG document.
+
+        Args:
+            width: in pixels; the composition adapts to it.
+            theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the reader's system.
+        """
+        _check_width(width)
+        return self._captioned(width).svg(theme, self.title, self.alt)
+
+    def png(self, width: float = WIDTH, scale: float = 2, theme: Theme = "light") -> bytes:
+        """The same picture as PNG, ``scale`` device pixels to a pixel; ``"auto"`` is light here.
+
+        Raises:
+            MissingPackageError: if resvg-py, which rasterises, is not installed.
+        """
+        try:
+            from resvg_py import svg_to_bytes
+        except ImportError as error:
+            raise MissingPackageError(
+                "PNG files need the package resvg-py: pip install resvg-py, or save an .svg"
+            ) from error
+
+        _check_width(width)
+        if not 0.1 <= scale <= 16:
+            raise ArgumentError(f"scale={scale} is not between 0.1 and 16")
+        faces = themes.font_files()
+        return bytes(
+            svg_to_bytes(
+                svg_string=self.svg(width, "light" if theme == "auto" else theme),
+                zoom=scale,
+                skip_system_fonts=True,
+                font_files=[faces.regular, faces.bold, faces.mono],
+                font_family="Inter",
+                sans_serif_family="Inter",
+                monospace_family="JetBrains Mono",
+                image_rendering="optimize_speed",  # hard squares
+            )
+        )
+
+    def html(self) -> str:
+        """The figure as an HTML fragment that fits the width it is given and follows light and dark."""
+        steps = []
+        drawings = []
+        for i, width in enumerate(BREAKPOINTS):
+            above = BREAKPOINTS[i + 1] if i + 1 < len(BREAKPOINTS) else None
+            bounds = [f"(min-width:{width}px)"] if i else []
+            bounds += [f"(max-width:{above - 0.02:g}px)"] if above else []
+            steps.append(f"@container {' and '.join(bounds)}{{.wa-figure .w{width}{{display:block}}}}")
+            scene = self.compose(width)
+            drawing = scene.svg("auto", self.title, self.alt, ground=False)
+            drawings.append(f'<div class="w{width}">{drawing}</div>')
+        return (
+            "<style>.wa-box{container-type:inline-size}.wa-figure{margin:0}.wa-figure>div{display:none}"
+            f".wa-figure svg{{max-width:100%;height:auto;display:block}}.wa-figure figcaption{{font:13px/1.5 {themes.SANS};"
+            f"max-width:70ch;margin:12px {MARGIN}px 0}}.wa-figure small{{display:block;opacity:.75}}{''.join(steps)}"
+            f'</style><div class="wa-box"><figure class="wa-figure">{"".join(drawings)}<figcaption>'
+            f"{escape(self.caption)} <small>{escape(self.source)}</small></figcaption></figure></div>"
+        )
+
+    def save(self, path: str | Path, *, width: float = WIDTH, scale: float = 2, theme: Theme = "auto") -> Path:
+        """Writes the figure, whole or not at all.
+
+        Args:
+            path: ends in ``.svg``, ``.png`` or ``.html`` (a page of its own).
+            width: in pixels, for SVG and PNG; HTML adapts by itself.
+            scale: of a PNG.
+            theme: as in :meth:`svg`.
+
+        Returns:
+            The path.
+
+        Raises:
+            ArgumentError: for another ending.
+            LoadError: if the file cannot be written.
+        """
+        from .page import page
+
+        path = check_path(path)
+        if path.suffix == ".png":
+            return atomic_write(path, self.png(width, scale, theme))
+        text = self.svg(width, theme) if path.suffix == ".svg" else page(self.title, self.html(), theme=theme)
+        return atomic_write(path, text.encode())
+
+    def _captioned(self, width: float) -> Scene:
+        scene = self.compose(width)
+        y = scene.height + 14
+        for words, role in ((self.caption, "ink"), (self.source, "quiet")):
+            for line in themes.wrap(words, CAPTION_SIZE, width - 2 * MARGIN):
+                y += CAPTION_LEADING
+                scene.text(MARGIN, y, line, CAPTION_SIZE, role)
+        scene.reach(y + MARGIN)
+        return scene
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the figure."""
+        return self.html()
+
+    def __repr__(self) -> str:
+        return f"Figure({self.title!r}; .save('….svg'), .save('….png'), .save('….html'))"
+
+
+def check_path(path: str | Path) -> Path:
+    """A path that ends as figures do.
+
+    Raises:
+        ArgumentError: for another ending.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ArgumentError(f"{path.name!r}: figures are files ending in {', '.join(SUFFIXES)}")
+    return path
+
+
+def _check_width(width: float) -> None:
+    low, high = WIDTH_RANGE
+    if not low <= width <= high:
+        raise ArgumentError(f"width={width} is not between {low} and {high} pixels")

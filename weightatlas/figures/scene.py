@@ -1,0 +1,133 @@
+"""A drawing surface: elements placed in pixels, written as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+
+from . import theme as themes
+
+#: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
+CELL = 8
+
+
+def number(value: float) -> str:
+    """A coordinate with at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """uint8 ``[H, W, 3]`` as a PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+class Scene:
+    """Elements of one drawing, ``width`` pixels wide; ``height`` grows with what is placed.
+
+    Colours are roles (``ink``, ``quiet``, ``line``, ``wash``) that the theme fills in, or literal ones.
+    """
+
+    def __init__(self, width: float) -> None:
+        self.width, self.height = float(width), 0.0
+        self._parts: list[str] = []
+
+    def reach(self, y: float) -> None:
+        """Makes the drawing at least that high."""
+        self.height = max(self.height, y)
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float = 12,
+        role: str = "ink",
+        *,
+        mono: bool = False,
+        bold: bool = False,
+        anchor: str = "start",
+    ) -> None:
+        """One line of text whose baseline is at y."""
+        classes = f"{'m' if mono else 't'} {'b ' if bold else ''}{role}"
+        placed = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        self._parts.append(
+            f'<text x="{number(x)}" y="{number(y)}" font-size="{number(size)}" class="{classes}"{placed}>'
+            f"{escape(words)}</text>"
+        )
+        self.reach(y + size * 0.35)
+
+    def rect(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        role: str = "",
+        fill: str = "",
+        stroke: str = "",
+        radius: float = 0,
+        opacity: float = 1,
+    ) -> None:
+        """A rectangle, filled by role or colour, or with an outline by role."""
+        look = f' fill="{fill}"' if fill else f' class="{role}"' if role else f' fill="none" class="s-{stroke}"'
+        rounded = f' rx="{number(radius)}"' if radius else ""
+        faint = f' opacity="{opacity:g}"' if opacity != 1 else ""
+        self._parts.append(
+            f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
+            f"{look}{rounded}{faint}/>"
+        )
+        self.reach(y + height)
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, role: str = "line", width: float = 1) -> None:
+        """A straight line."""
+        self._parts.append(
+            f'<line x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}" class="s-{role}" '
+            f'stroke-width="{number(width)}"/>'
+        )
+        self.reach(max(y1, y2))
+
+    def dot(self, x: float, y: float, radius: float, fill: str, *, hollow: bool = False) -> None:
+        """A disc, or a ring whose inside shows the ground."""
+        look = f'class="ground" stroke="{fill}" stroke-width="1.75"' if hollow else f'fill="{fill}"'
+        self._parts.append(f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" {look}/>')
+        self.reach(y + radius)
+
+    def pixels(self, x: float, y: float, width: float, height: float, colours: np.ndarray, words: str) -> None:
+        """A picture ``[H, W, 3]`` uint8 with hard squares in every viewer, and what it shows in words."""
+        enlarged = colours.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        data = base64.b64encode(png_bytes(enlarged)).decode()
+        self._parts.append(
+            f'<image x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
+            f'preserveAspectRatio="none" style="image-rendering:pixelated" role="img" aria-label="{escape(words)}" '
+            f'href="data:image/png;base64,{data}"><title>{escape(words)}</title></image>'
+        )
+        self.reach(y + height)
+
+    def gradient(self, x: float, y: float, width: float, height: float, colours: np.ndarray) -> None:
+        """A horizontal bar of colours ``[n, 3]`` uint8."""
+        self.pixels(x, y, width, height, colours[None], "colour scale")
+
+    def note(self, words: str) -> None:
+        """A tooltip for the element placed last."""
+        last = self._parts.pop()
+        name = last[1:].split(" ", 1)[0]
+        self._parts.append(f"<g><title>{escape(words)}</title>{last}</g>" if name != "g" else last)
+
+    def svg(self, theme: themes.Theme, title: str, description: str, *, ground: bool = True) -> str:
+        """The drawing as an SVG document with text alternatives."""
+        w, h = number(self.width), number(np.ceil(self.height))
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
+            f'aria-label="{escape(title)}. {escape(description)}">'
+            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
+            f"<style>{themes.style(theme, ground=ground)}</style>"
+            f'<rect class="ground" width="{w}" height="{h}"/>{"".join(self._parts)}</svg>'
+        )

@@ -1,0 +1,124 @@
+"""Facts about a network's input and origin, as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+Resize = Literal["crop", "stretch", "exact"]
+
+#: What the channels are called when nobody says: by their number, so that nothing is guessed beyond it.
+CHANNEL_NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network takes in: the shape, and how pixel values become the numbers it was trained on.
+
+    Args:
+        shape: one example without the batch axis: ``(C, H, W)`` for images, ``(C, L)`` for signals, ``(F,)`` for
+            feature vectors.
+        value_range: ``(low, high)`` of the values before normalisation; unsigned 8-bit images are mapped onto it.
+        mean, std: normalisation ``(x − mean) / std`` in units of ``value_range``; one number, or one per channel.
+        resize: ``"crop"`` scales the short side to fit and cuts the centre out, ``"stretch"`` scales both sides to
+            fit, ``"exact"`` refuses images of any other size. Scaling is bilinear and antialiased.
+        channel_names: one name per channel; by default ``grey`` or ``red, green, blue``, else numbers.
+
+    Raises:
+        ArgumentError: for shapes, ranges, deviations or names that cannot be meant.
+
+    Example:
+        >>> spec = InputSpec(shape=(3, 224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        >>> spec.channels, spec.grid, spec.channel_names
+        (3, (224, 224), ('red', 'green', 'blue'))
+    """
+
+    shape: tuple[int, ...]
+    value_range: tuple[float, float] = (0.0, 1.0)
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    resize: Resize = "crop"
+    channel_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks every field and brings it to its canonical form."""
+        shape = tuple(int(n) for n in self.shape)
+        if not 1 <= len(shape) <= 3 or min(shape) < 1:
+            raise ArgumentError(
+                f"InputSpec shape {self.shape} is not (C, H, W), (C, L) or (F,) with positive sizes; "
+                "give one example's shape without the batch axis, e.g. shape=(3, 224, 224)"
+            )
+        low, high = (float(v) for v in self.value_range)
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ArgumentError(f"InputSpec value_range {self.value_range} is not (low, high) with low < high")
+        if self.resize not in get_args(Resize):
+            raise ArgumentError(f"InputSpec resize {self.resize!r} is none of {', '.join(get_args(Resize))}")
+        mean = _per_channel("mean", self.mean, shape[0])
+        std = _per_channel("std", self.std, shape[0])
+        if any(s <= 0 for s in std):
+            raise ArgumentError(f"InputSpec std {self.std} must be positive everywhere")
+        names = tuple(str(n) for n in self.channel_names)
+        names = names or CHANNEL_NAMES.get(shape[0], tuple(str(i) for i in range(shape[0])))
+        if len(names) != shape[0]:
+            raise ArgumentError(f"InputSpec has {shape[0]} channels but {len(names)} channel_names: {names}")
+        for field, value in (
+            ("shape", shape),
+            ("value_range", (low, high)),
+            ("mean", mean),
+            ("std", std),
+            ("channel_names", names),
+        ):
+            object.__setattr__(self, field, value)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels ``C`` (or of features)."""
+        return self.shape[0]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The image size ``(H, W)`` in pixels; ``(1, L)`` for signals, ``(1, 1)`` for feature vectors."""
+        height, width = ((1, 1), (1, self.shape[-1]), self.shape[1:])[len(self.shape) - 1]
+        return height, width
+
+
+def _per_channel(name: str, value: float | tuple[float, ...], channels: int) -> tuple[float, ...]:
+    numbers = (value,) * channels if isinstance(value, int | float) else tuple(value)
+    if len(numbers) != channels:
+        raise ArgumentError(f"InputSpec {name} has {len(numbers)} values for {channels} channels: {value}")
+    numbers = tuple(float(v) for v in numbers)
+    if not all(math.isfinite(v) for v in numbers):
+        raise ArgumentError(f"InputSpec {name} {value} must be finite")
+    return numbers
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network that can be loaded by name.
+
+    Args:
+        name: what users write.
+        input: what it takes in.
+        build: makes the module, untrained.
+        find_weights: the path of the published weights on this machine; raises if they are not installed.
+        rename: brings a state dict in any form in which the weights circulate to the module's own names.
+        license: of the weights.
+        source: where the weights come from, in words.
+    """
+
+    name: str
+    input: InputSpec
+    build: Callable[[], torch.nn.Module]
+    find_weights: Callable[[], Path]
+    rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
+    license: str
+    source: str

@@ -1,0 +1,8 @@
+"""Opening networks: a module with its input specification, its layers, and what they can see."""
+
+from .loading import load as load
+from .network import Network as Network
+from .network import package_version as package_version
+from .observe import INPUT as INPUT
+from .observe import Call as Call
+from .observe import Observation as Observation

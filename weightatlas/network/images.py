@@ -1,0 +1,80 @@
+"""Pictures to tensors, by the rules of an input specification."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ArgumentError
+from ..models import InputSpec
+
+UINT8_MAX = 255
+
+
+def to_input(images: Any, spec: InputSpec) -> Tensor:
+    """Images ``[N, H, W, C]`` (or a list of ``[H, W, C]``) as a normalised float32 batch ``[N, C, H, W]``.
+
+    Raises:
+        ArgumentError: for anything that does not fit the specification.
+    """
+    if len(spec.shape) != 3:
+        raise ArgumentError(f"preprocess makes images, but this network takes inputs of shape {spec.shape}")
+    batch = list(images) if isinstance(images, list | tuple) else _rows(images)
+    if not batch:
+        raise ArgumentError("there are no images to preprocess")
+    mean = torch.tensor(spec.mean).view(-1, 1, 1)
+    std = torch.tensor(spec.std).view(-1, 1, 1)
+    return torch.stack([(_fit(_values(image, spec), spec) - mean) / std for image in batch])
+
+
+def _rows(images: Any) -> list[Any]:
+    shape = tuple(np.shape(images))
+    if len(shape) != 4:
+        raise ArgumentError(
+            f"images of shape {shape} are not [N, H, W, C]; for one image give images[None], for images of different "
+            "sizes a list of [H, W, C]"
+        )
+    return list(images)
+
+
+def _values(image: Any, spec: InputSpec) -> Tensor:
+    array = np.asarray(image)
+    low, high = spec.value_range
+    if array.ndim != 3 or array.shape[2] != spec.channels or 0 in array.shape:
+        names = ", ".join(spec.channel_names)
+        raise ArgumentError(f"an image of shape {array.shape} is not [H, W, C] with {spec.channels} channels ({names})")
+    if array.dtype == np.uint8:
+        values = array.astype(np.float32) / UINT8_MAX * (high - low) + low
+    elif np.issubdtype(array.dtype, np.floating):
+        values = array.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ArgumentError("the image holds NaN or infinite values")
+        slack = 1e-3 * (high - low)
+        if values.min() < low - slack or values.max() > high + slack:
+            raise ArgumentError(
+                f"image values {values.min():g} … {values.max():g} leave the network's range {low:g} … {high:g}; "
+                "scale them, or give uint8 0 … 255"
+            )
+    else:
+        raise ArgumentError(f"images must be uint8 or float, not {array.dtype}; convert them, saying what white is")
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def _fit(image: Tensor, spec: InputSpec) -> Tensor:
+    """Scales and cuts ``[C, h, w]`` to the input's ``[C, H, W]``."""
+    (h, w), (height, width) = image.shape[1:], spec.grid
+    if (h, w) == (height, width):
+        return image
+    if spec.resize == "exact":
+        raise ArgumentError(f"an image of {h}×{w} pixels came in, but this network takes exactly {height}×{width}")
+    size = (height, width)
+    if spec.resize == "crop":  # the side that needs the larger scale fits exactly, the other is cut
+        scale = max(height / h, width / w)
+        size = (max(height, round(h * scale)), max(width, round(w * scale)))
+    scaled = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return scaled[:, top : top + height, left : left + width]

@@ -1,0 +1,118 @@
+"""A network: a module with its input specification, or the bare tensors of a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..models import InputSpec
+from ..records import LayerTable, Provenance
+from .images import to_input
+from .observe import Observation, observe
+from .table import checkpoint_table, module_table
+
+
+def package_version() -> str:
+    """The installed version of weightatlas."""
+    try:
+        return version("weightatlas")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class Network:
+    """A trained network whose weights can be read. Made by :func:`weightatlas.load`.
+
+    Attributes:
+        name: what it is called in captions and provenance.
+        module: the torch module, untouched; ``None`` for a checkpoint without architecture.
+        input: what it takes in; ``None`` for a checkpoint.
+        tensors: all weights by name.
+        notes: what was assumed or unwrapped while loading.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module | None,
+        input: InputSpec | None,
+        tensors: dict[str, Tensor],
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
+
+    @cached_property
+    def observation(self) -> Observation:
+        """One watched forward pass (internal: other stages read it, users read :attr:`layers`)."""
+        module, spec = self.require_module("running the network")
+        return observe(module, spec)
+
+    @cached_property
+    def layers(self) -> LayerTable:
+        """All layers in the order in which their outputs appear, by dotted name.
+
+        Found by running the module once on one example, so a module that never runs is not a layer; of a checkpoint,
+        its weight tensors.
+
+        Raises:
+            LoadError: if the module's forward fails on an example of the input's shape.
+        """
+        if self.module is None:
+            return checkpoint_table(self.tensors, self.name, self.notes)
+        return module_table(self.observation, self.name, self.notes)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 (hex) over names, types, shapes and bytes of all weights and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in self.tensors.items():
+            digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+            if not tensor.is_quantized:
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> Provenance:
+        """What every result of this network carries."""
+        return Provenance(self.name, self.weights_hash, package_version(), self.notes)
+
+    def preprocess(self, images: Any) -> Tensor:
+        """Images as the network takes them.
+
+        Args:
+            images: ``[N, H, W, C]``, or a list of ``[H, W, C]`` of any sizes; uint8 0 … 255, or floats within the
+                input's ``value_range``.
+
+        Returns:
+            A float32 tensor ``[N, C, H, W]``, resized by the input's rule and normalised.
+
+        Raises:
+            ArgumentError: for other axes, types, channels, sizes or values, saying what came in.
+        """
+        return to_input(images, self.require_module("preprocessing images")[1])
+
+    def require_module(self, purpose: str) -> tuple[nn.Module, InputSpec]:
+        """The module and its input, for what a bare checkpoint cannot do.
+
+        Raises:
+            ArgumentError: if there is no module.
+        """
+        if self.module is None or self.input is None:
+            raise ArgumentError(
+                f"{purpose} needs the architecture, but {self.name!r} is a checkpoint of {len(self.tensors)} tensors. "
+                "Build the module, load the state dict into it, and pass the module to load(); direct weights, "
+                "factorization and banding work without"
+            )
+        return self.module, self.input
+
+    def __repr__(self) -> str:
+        what = f"{type(self.module).__name__}, input {self.input.shape}" if self.input else "checkpoint"
+        count = sum(t.numel() for t in self.tensors.values())
+        return f"Network({self.name}: {what}, {count:,} numbers)"

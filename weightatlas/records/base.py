@@ -1,0 +1,205 @@
+"""What all records share: provenance, saving, loading and showing themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import html
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ..errors import ArgumentError, LoadError
+
+SCHEMA = 1
+_META = "record"
+
+#: Draws a record for a notebook; the package sets it, so that records need not know how pictures are made.
+display_hook: Callable[[Record], str] | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result comes from.
+
+    Args:
+        model: the network's name.
+        weights_hash: SHA-256 (hex) over names, types, shapes and bytes of all its weights; empty if there are none.
+        package_version: of weightatlas.
+        notes: everything that was assumed, left out or replaced on the way, one sentence each.
+    """
+
+    model: str = ""
+    weights_hash: str = ""
+    package_version: str = ""
+    notes: tuple[str, ...] = ()
+
+    def noting(self, *notes: str) -> Provenance:
+        """The same provenance with more notes."""
+        return dataclasses.replace(self, notes=self.notes + notes)
+
+
+def atomic_write(path: str | Path, data: bytes) -> Path:
+    """Writes a file so that it is either the old one or the new one, whatever happens in between.
+
+    Args:
+        path: where to; missing folders are made.
+        data: the whole content.
+
+    Returns:
+        The path.
+
+    Raises:
+        LoadError: if it cannot be written (no permission, disk full); an older file stays as it was.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise LoadError(f"could not write {path}: {error.strerror or error}; nothing there was changed") from error
+    return path
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Record:
+    """A frozen result with named axes and provenance; arrays are numpy, nothing in it refers to a network."""
+
+    #: Fields that hold nested records, as field -> function that rebuilds them from JSON.
+    _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the record to one file that :meth:`load` reads back, whole or not at all.
+
+        Args:
+            path: ends in ``.npz`` (numpy) or ``.safetensors``.
+
+        Returns:
+            The path.
+
+        Raises:
+            ArgumentError: for another ending.
+            LoadError: if the file cannot be written.
+        """
+        arrays, meta = self._split()
+        return atomic_write(path, _codec(Path(path))[0](arrays, json.dumps(meta)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The record that :meth:`save` wrote.
+
+        Raises:
+            LoadError: if the file is missing, damaged, of a newer schema, or holds another kind of record.
+        """
+        path = Path(path)
+        decode = _codec(path)[1]
+        try:
+            arrays, text = decode(path)
+            meta = json.loads(text)
+        except FileNotFoundError as error:
+            raise LoadError(f"there is no file {path}") from error
+        except Exception as error:  # decoders raise many kinds; all mean the same to the caller
+            raise LoadError(f"{path} is not a record that weightatlas wrote, or it is damaged: {error}") from error
+        if not isinstance(meta, dict) or meta.get("kind") != cls.__name__:
+            kind = meta.get("kind") if isinstance(meta, dict) else None
+            raise LoadError(f"{path} holds {kind or 'something else'}, not {cls.__name__}; use {kind or '?'}.load")
+        if meta.get("schema", 0) > SCHEMA:
+            raise LoadError(f"{path} was written by a newer weightatlas (schema {meta['schema']}); please upgrade")
+        return cls._join(path, arrays, meta["fields"])
+
+    def _split(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays, and everything else as JSON-ready data."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+        plain = {k: _plain(v) for k, v in values.items() if k not in arrays}
+        return arrays, {"kind": type(self).__name__, "schema": SCHEMA, "fields": plain}
+
+    @classmethod
+    def _join(cls, path: Path, arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> Self:
+        values: dict[str, Any] = dict(arrays)
+        for name, value in fields.items():
+            build = provenance_from if name == "provenance" else cls._nested.get(name, _tuples)
+            values[name] = build(value)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise LoadError(f"{path} lacks or adds fields of {cls.__name__}: {error}") from error
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the record."""
+        return display_hook(self) if display_hook else f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def provenance_from(value: dict[str, Any]) -> Provenance:
+    """A :class:`Provenance` rebuilt from its JSON form."""
+    return Provenance(**{k: _tuples(v) for k, v in value.items()})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _to_npz(arrays: dict[str, np.ndarray], text: str) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **{_META: np.array(text)}, **arrays)  # pyright: ignore[reportArgumentType]
+    return buffer.getvalue()
+
+
+def _from_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    if not zipfile.is_zipfile(path):
+        path.stat()  # a missing file is said to be missing
+        raise ValueError("not a zip archive")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {k: file[k] for k in file.files}
+    return arrays, str(arrays.pop(_META))
+
+
+def _to_safetensors(arrays: dict[str, np.ndarray], text: str) -> bytes:
+    from safetensors.numpy import save
+
+    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata={_META: text})
+
+
+def _from_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {k: file.get_tensor(k) for k in file.keys()}, (file.metadata() or {})[_META]  # noqa: SIM118
+
+
+_CODECS = {".npz": (_to_npz, _from_npz), ".safetensors": (_to_safetensors, _from_safetensors)}
+
+
+def _codec(path: Path) -> tuple[Callable[..., bytes], Callable[..., tuple[dict[str, np.ndarray], str]]]:
+    if path.suffix not in _CODECS:
+        raise ArgumentError(f"{path.name!r}: records are files ending in {' or '.join(_CODECS)}")
+    return _CODECS[path.suffix]

@@ -1,0 +1,140 @@
+"""A block of convolutions that run one after another, multiplied out.
+
+Walking back from the block's last convolution W₃ with the kernel K on its input grid,
+
+    K ← K ⋆ W₂        every element of K, times W₂ placed at that element's position (a transposed convolution)
+    origin ← origin · stride₂ + origin₂
+
+and a batch norm on the way scales the channels of K. Activations are left out, as in the article's rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ArgumentError
+from ..network import Call, Network, Observation
+from ..records import Layer
+
+_CONVOLUTION = nn.Conv2d
+_SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
+_NORM = nn.BatchNorm2d
+_RESIDUAL = {"add", "add_"}
+
+
+@dataclass
+class Kernel:
+    """A block's product.
+
+    Args:
+        values: float32 ``[O, I, H, W]``.
+        origin, stride: as in :class:`weightatlas.Weights`.
+        norm: the last batch norm, if folded.
+        replaced: (operator, module, what it became).
+        notes: what was left out.
+    """
+
+    values: Tensor
+    origin: tuple[float, float]
+    stride: tuple[float, float]
+    norm: str
+    replaced: list[tuple[str, str, str]]
+    notes: list[str]
+
+
+def chain_kernel(
+    net: Network,
+    layer: Layer,
+    fold: bool,
+    weight_of: Callable[[nn.Module, str], Tensor],
+    scale_of: Callable[[nn.Module], Tensor | None],
+) -> Kernel:
+    """The product of a block's convolutions.
+
+    Raises:
+        ArgumentError: if the block is not one chain, naming the module where it breaks.
+    """
+    seen = net.observation
+    block = next(call for call in seen.calls if call.name == layer.name)
+    chain, notes = _chain(block, seen)
+    values: Tensor | None = None
+    origin, stride = (0.0, 0.0), (1.0, 1.0)
+    norm, replaced = "", []
+    for call in reversed(chain):
+        module = call.module
+        if isinstance(module, _CONVOLUTION):
+            weight = weight_of(module, call.name)
+            if values is None:
+                values = torch.eye(weight.shape[0])[:, :, None, None]
+            values = _compose(values, weight, module)
+            start = net.layers[call.name].origin or tuple(-float(p) for p in module.padding)  # pyright: ignore[reportArgumentType]
+            origin = (origin[0] * module.stride[0] + start[0], origin[1] * module.stride[1] + start[1])
+            stride = (stride[0] * module.stride[0], stride[1] * module.stride[1])
+        elif isinstance(module, _NORM):
+            scale = scale_of(module)
+            if scale is None:
+                raise ArgumentError(
+                    f"{call.name!r} normalises by its own input's statistics, so {layer.name!r} has no fixed weights"
+                )
+            if values is not None:
+                values = values * scale.view(1, -1, 1, 1)
+            elif fold:
+                norm, values = call.name, torch.diag(scale)[:, :, None, None]
+        elif not isinstance(module, _SILENT):
+            replaced.append((type(module).__name__, call.name, "identity"))
+    if values is None:
+        raise ArgumentError(f"{layer.name!r} ({layer.type}) holds no convolution")
+    return Kernel(values.contiguous(), origin, stride, norm, replaced[::-1], notes)
+
+
+def _compose(values: Tensor, weight: Tensor, module: nn.Conv2d) -> Tensor:
+    """One step back: ``[O, M, h, w]`` on the convolution's output becomes ``[O, I, h', w']`` on its input."""
+    if values.shape[2:] == (1, 1) and weight.shape[2:] == (1, 1) and module.groups == 1:
+        return (values[:, :, 0, 0] @ weight[:, :, 0, 0])[:, :, None, None]
+    return functional.conv_transpose2d(
+        values, weight, stride=module.stride, dilation=module.dilation, groups=module.groups
+    )
+
+
+def _chain(block: Call, seen: Observation) -> tuple[list[Call], list[str]]:
+    """The leaf calls of a block in order, each reading what the one before wrote; and what was left out."""
+    inside = set(block.inside)
+    leaves = [c for c in seen.calls if c.name in inside and not c.inside]
+    at, chain = block.reads, []
+    for call in leaves:
+        if call.reads != at or call.trace is None:
+            raise ArgumentError(
+                f"{block.name!r} is not one chain of convolutions: {call.name!r} does not read what runs before it. "
+                "Read the convolutions inside it one by one"
+            )
+        chain.append(call)
+        at = call.trace.serial
+    end = block.trace.serial if block.trace else -1
+    for call in chain:
+        if not isinstance(call.module, (_CONVOLUTION, _NORM, *_SILENT)):
+            _check_pointwise(call, block)
+    if end == at:
+        return chain, []
+    operator, reads = seen.made.get(end, ("", ()))
+    if operator in _RESIDUAL and set(reads) == {at, block.reads}:
+        return chain, ["the residual path around the convolutions is left out"]
+    raise ArgumentError(
+        f"{block.name!r} does more than run its modules one after another: its output comes from "
+        f"{operator or 'elsewhere'!r}. Read the convolutions inside it one by one"
+    )
+
+
+def _check_pointwise(call: Call, block: Call) -> None:
+    """Between convolutions only activations may stand: a pooling or attention would not be the identity."""
+    if type(call.module).__name__ not in nn.modules.activation.__all__ or isinstance(
+        call.module, nn.MultiheadAttention | nn.Softmax | nn.Softmax2d | nn.LogSoftmax | nn.Softmin
+    ):
+        raise ArgumentError(
+            f"{block.name!r} cannot be multiplied out: {call.name!r} is a {type(call.module).__name__}, "
+            "which is neither a convolution, a batch norm nor an activation"
+        )

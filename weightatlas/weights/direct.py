@@ -1,0 +1,190 @@
+"""Direct weights: the tensor of one module, brought to ``[O, I, H, W]``.
+
+    out[o, t] = Σ_i Σ_yx W[o, i, y, x] · in[i, t·stride + origin + (y, x)·dilation]  +  bias
+
+is what every layer below is brought to. A transposed convolution is that with its kernel turned by half a turn and
+with fractions for stride, origin and dilation: only elements that fall on whole steps of the source grid count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..network import INPUT, Network
+from ..records import Layer, Replaced, Weights
+from .chain import Kernel, chain_kernel
+
+READABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Linear)
+
+
+def direct_weights(
+    net: Network,
+    layer: str,
+    units: Iterable[int] | None = None,
+    *,
+    dense: bool = False,
+    fold_norm: bool = True,
+) -> Weights:
+    """The weights of one convolution, linear layer or unbranched block of them, as ``Weights [O, I, H, W]``.
+
+    Args:
+        net: an open network.
+        layer: a layer's name. A convolution (1-d, 2-d, transposed, grouped, dilated) gives its tensor, a linear layer
+            its matrix as 1×1. A block whose convolutions run one after another (a separable convolution stored in
+            pieces, an inverted residual) gives their product: its activations are read as the identity and listed in
+            ``replaced``, and its residual path is left out and noted.
+        units: numbers of the target units, default all.
+        dense: unfold groups and dilation to every source unit and every step of the source grid; otherwise grouped
+            weights stay ``[O, I / groups, H, W]``.
+        fold_norm: scale every unit by the batch norm that alone reads the layer, γ / √(σ² + ε), so that magnitudes
+            compare across units. Inside a block norms are always folded; this concerns the last one.
+
+    Returns:
+        Float32 weights, a copy; 1-d kernels are ``[O, I, 1, W]``.
+
+    Raises:
+        UnknownNameError: for a layer or unit that does not exist.
+        ArgumentError: for a layer without weights of its own, or whose weights are quantised.
+
+    Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 1 and 9.
+
+    Example:
+        >>> import weightatlas as wa
+        >>> wa.direct_weights(wa.load("efficientnet_lite0"), "conv_stem")
+        Weights(input → conv_stem: [O=32, I=3, H=3, W=3])
+    """
+    known = net.layers[layer]
+    chosen = known.unit_indices(units)
+    if net.module is None:
+        found = _from_tensor(net, known)
+    else:
+        module = net.module.get_submodule(known.module_path)
+        if isinstance(module, READABLE):
+            found = _from_module(net, known, module, fold_norm)
+        elif known.inside:
+            found = _from_block(net, known, fold_norm)
+        else:
+            raise ArgumentError(_no_weights(net, known))
+    found = found.select(chosen) if units is not None else found
+    return found.dense() if dense else found
+
+
+def _no_weights(net: Network, layer: Layer) -> str:
+    readable = [n for n, known in net.layers.items() if known.kernel is not None]
+    near = [n for n in readable if n.rpartition(".")[0] == layer.name.rpartition(".")[0]] or readable
+    shown = ", ".join(repr(n) for n in near[:4])
+    return f"{layer.name!r} is a {layer.kind} ({layer.type}) without direct weights; layers that have them: {shown}"
+
+
+def module_weight(module: nn.Module, name: str) -> Tensor:
+    """A module's weight as float32 ``[O, I / groups, H, W]``, oriented as a cross-correlation.
+
+    Raises:
+        ArgumentError: for quantised weights and kernels of more than two dimensions.
+    """
+    weight = module.weight
+    if not isinstance(weight, Tensor) or weight.is_quantized or not weight.is_floating_point():
+        kind = getattr(weight, "dtype", type(weight).__name__)
+        raise ArgumentError(f"the weights of {name!r} are {kind}, which cannot be read; dequantise the module first")
+    weight = weight.detach().float().cpu()
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        groups, (inputs, outputs) = module.groups, weight.shape[:2]
+        grouped = weight.view(groups, inputs // groups, outputs, *weight.shape[2:]).transpose(1, 2)
+        weight = grouped.reshape(groups * outputs, inputs // groups, *weight.shape[2:]).flip(
+            list(range(2, weight.ndim))
+        )
+    return weight.reshape(*weight.shape[:2], *(1,) * (4 - weight.ndim), *weight.shape[2:])
+
+
+def norm_scale(norm: nn.Module) -> Tensor | None:
+    """What batch norm in evaluation multiplies each unit by, γ / √(σ² + ε) ``[O]``; ``None`` without statistics."""
+    variance = getattr(norm, "running_var", None)
+    if variance is None:
+        return None
+    scale = torch.rsqrt(variance.detach().float().cpu() + norm.eps)  # pyright: ignore[reportOperatorIssue, reportArgumentType]
+    gamma = norm.weight
+    return scale * gamma.detach().float().cpu() if isinstance(gamma, Tensor) else scale
+
+
+def _from_module(net: Network, layer: Layer, module: nn.Module, fold: bool) -> Weights:
+    values = module_weight(module, layer.name)
+    origin = _origin(layer, module)
+    scale = (
+        norm_scale(net.module.get_submodule(layer.norm.split("#")[0])) if fold and layer.norm and net.module else None
+    )
+    if scale is not None:
+        values = values * scale.view(-1, 1, 1, 1)
+    return Weights(
+        **_common(net, layer),
+        values=values.clone().numpy(),
+        source_units=int(layer.input_channels or 0),
+        groups=int(layer.groups or 1),
+        origin=origin,
+        stride=layer.stride or (1, 1),
+        dilation=layer.dilation or (1, 1),
+        norm=layer.norm if scale is not None else "",
+    )
+
+
+def _origin(layer: Layer, module: nn.Module) -> tuple[float, float]:
+    """Where element (0, 0) lies: as observed, else from the module's padding."""
+    if layer.origin is not None:
+        return layer.origin
+    padding = getattr(module, "padding", 0)
+    padding = padding if isinstance(padding, tuple) else (0,)
+    pads = (0,) * (2 - len(padding)) + padding
+    return (-float(pads[0]), -float(pads[1]))
+
+
+def _common(net: Network, layer: Layer) -> dict[str, Any]:
+    pixels = layer.source == INPUT
+    return dict(
+        source=layer.source or f"input of {layer.name}",
+        target=layer.name,
+        units=torch.arange(layer.units).numpy(),
+        target_units=layer.units,
+        sees_pixels=pixels,
+        channel_names=net.input.channel_names if pixels and net.input else (),
+        provenance=net.provenance,
+    )
+
+
+def _from_block(net: Network, layer: Layer, fold: bool) -> Weights:
+    kernel: Kernel = chain_kernel(net, layer, fold, module_weight, norm_scale)
+    common = _common(net, layer)
+    read = Counter(operator for operator, _, _ in kernel.replaced)
+    notes = [f"{count} {operator} read as the identity" for operator, count in read.items()]
+    common["provenance"] = net.provenance.noting(*notes, *kernel.notes)
+    return Weights(
+        **common,
+        values=kernel.values.numpy(),
+        source_units=kernel.values.shape[1],
+        origin=kernel.origin,
+        stride=kernel.stride,
+        norm=kernel.norm,
+        replaced=tuple(Replaced(*r) for r in kernel.replaced),
+    )
+
+
+def _from_tensor(net: Network, layer: Layer) -> Weights:
+    """A checkpoint's tensor: nothing but its shape tells what it is."""
+    tensor = net.tensors.get(f"{layer.name}.weight", net.tensors.get(layer.name))
+    if tensor is None or tensor.is_quantized or not tensor.is_floating_point():
+        kind = getattr(tensor, "dtype", "missing")
+        raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; dequantise them first")
+    values = tensor.float().reshape(*tensor.shape[:2], *(1,) * (4 - tensor.ndim), *tensor.shape[2:])
+    weights = Weights(
+        **_common(net, layer),
+        values=values.clone().numpy(),
+        source_units=int(layer.input_channels or 0),
+        groups=int(layer.groups or 1),
+    )
+    note = "read from a bare tensor: stride, padding, groups and batch norm are unknown"
+    return dataclasses.replace(weights, provenance=weights.provenance.noting(note))
