@@ -158,25 +158,28 @@ def overview(
     table.save(folder / "layers.json")
     chosen = [net.layers[name].name for name in layers] if layers is not None else overview_layers(net)
     tell("banding")
-    sections = [_banding_section(net, seed, folder)]
+    section, banded = _banding_section(net, seed, folder)
+    sections = [section]
     for name in chosen:
         tell(f"weights of {name}")
-        sections.append(_weights_section(net, name, seed, folder))
+        sections.append(_weights_section(net, name, seed, banded, folder))
     tell("page")
     return atomic_write(folder / "index.html", _page(net, sections).encode())
 
 
-def _banding_section(net: Network, seed: int, folder: Path) -> str:
+def _banding_section(net: Network, seed: int, folder: Path) -> tuple[str, list[str]]:
+    """The banding figure as a file and as a part of the page, and the banded layers."""
     try:
-        drawn = banding_figure(net, seed=seed)
+        found = banding(net, seed=seed)
     except ArgumentError as error:  # no spatial kernels: said on the page
-        return f"<section><h2>Banding</h2><p>{html.escape(str(error))}</p></section>"
+        return f"<section><h2>Banding</h2><p>{html.escape(str(error))}</p></section>", []
+    drawn = figures.banding_plot(found)
     drawn.save(folder / "banding.svg")
     command = f"weightatlas banding {shlex.quote(net.name)} --seed {seed} -o banding.svg"
-    return f"<section><h2>Banding</h2>{drawn.html()}<pre>{html.escape(command)}</pre></section>"
+    return f"<section><h2>Banding</h2>{drawn.html()}<pre>{html.escape(command)}</pre></section>", found.banded
 
 
-def _weights_section(net: Network, layer: str, seed: int, folder: Path) -> str:
+def _weights_section(net: Network, layer: str, seed: int, banded: list[str], folder: Path) -> str:
     """A layer's figure as files and as a part of the page, with the command that makes it."""
     known = net.layers[layer]
     last = min(OVERVIEW_UNITS, known.units) - 1
@@ -186,7 +189,7 @@ def _weights_section(net: Network, layer: str, seed: int, folder: Path) -> str:
     if is_factorized(direct_weights(net, layer)):
         options["seed"] = seed
         command += f" --seed {seed}"
-        if set(known.inside) & set(banding(net, seed=seed).banded):  # bands live within units
+        if set(known.inside) & set(banded):  # bands live within units
             options |= {"per_unit": True, "method": "semi"}
             command += " --per-unit --method semi"
     drawn = weights_figure(net, layer, **options)

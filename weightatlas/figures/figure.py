@@ -97,7 +97,8 @@ class Figure:
             drawings.append(f'<div class="w{width}">{drawing}</div>')
         return (
             "<style>.wa-box{container-type:inline-size}.wa-figure{margin:0}.wa-figure>div{display:none}"
-            f".wa-figure svg{{max-width:100%;height:auto;display:block}}.wa-figure figcaption{{font:13px/1.5 {themes.SANS};"
+            ".wa-figure svg{max-width:100%;height:auto;display:block}"
+            f".wa-figure figcaption{{font:13px/1.5 {themes.SANS};"
             f"max-width:70ch;margin:12px {MARGIN}px 0}}.wa-figure small{{display:block;opacity:.75}}{''.join(steps)}"
             f'</style><div class="wa-box"><figure class="wa-figure">{"".join(drawings)}<figcaption>'
             f"{escape(self.caption)} <small>{escape(self.source)}</small></figcaption></figure></div>"

@@ -153,7 +153,10 @@ def pixel_grid(weights: Weights, units: Iterable[int] | None = None) -> Figure:
         return scene
 
     names = ", ".join(weights.channel_names)
-    text = f"Weights on the input's channels ({names}) in their own colours: grey is zero, and every tile has its own scale, written under it."
+    text = (
+        f"Weights on the input's channels ({names}) in their own colours: grey is zero, and every tile has its own "
+        "scale, written under it."
+    )
     return Figure(
         compose,
         title=f"Weights of {weights.target} on pixels",

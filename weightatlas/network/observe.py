@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import LoadError
 from ..models import InputSpec
+from . import rearranging as rearranging  # registers its rules
 from .operators import follow
 from .receptive import Span, Spans, Trace, View, set_trace, start, tensors_in, trace_of
 

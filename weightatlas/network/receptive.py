@@ -97,6 +97,11 @@ def change(spans: Spans, axis: str, how: Callable[[Span], View] | str) -> Spans:
     return {root: {a: one(v) if a == axis else v for a, v in views.items()} for root, views in spans.items()}
 
 
+def through(lo: Fraction | int, hi: Fraction | int, step: Fraction | int) -> Callable[[Span], Span]:
+    """:meth:`Span.through` as a function of the span."""
+    return lambda span: span.through(lo, hi, step)
+
+
 def blur(spans: Spans, atoms: Iterable[Atom], how: str) -> Spans:
     """The spans after positions along these atoms were mixed; atoms of size 1 have nothing to mix."""
     for label, size in atoms:
