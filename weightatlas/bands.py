@@ -22,9 +22,9 @@ from .network import INPUT, Network
 from .records import Banding, BandRow, Layer
 from .weights import direct_weights
 
-#: A layer is banded if its row share exceeds its column share by this much …
+#: A layer is banded if its row share exceeds its column share by this much, and by this much more than is usual …
 MARGIN = 0.1
-#: … and by this many robust deviations more than in the layers before, once there are enough of them.
+#: … and by this many robust deviations more than is usual in the layers before, once there are enough of them.
 DEVIATIONS = 3.0
 ENOUGH_LAYERS = 3
 MAD_TO_DEVIATION = 1.4826  # median absolute deviation of a normal distribution
@@ -35,9 +35,11 @@ NAN_SHARES = (float("nan"), float("nan"))
 def banding(net: Network, layers: list[str] | None = None, *, permutations: int = 2000, seed: int = 0) -> Banding:
     """Weight banding of every layer with a spatial kernel, in network order.
 
-    A layer is ``banded`` if its row share lies above the permutation interval, exceeds its column share by 0.1, and
-    exceeds it by three robust deviations more than in the judged layers before it (when there are three). Layers that
-    see pixels are listed apart and never judged: their kernels are oriented edge and colour filters, stripes by trade.
+    A layer is ``banded`` if its row share lies above the permutation interval, and exceeds its column share by more
+    than 0.1 and by more than is usual in the layers before it: the median there plus three robust deviations, at least
+    plus 0.1 (with fewer than three such layers, the largest plus 0.1; the first has nothing to stand out from). Layers
+    already found banded do not count as usual. Layers that see pixels are listed apart and never judged: their kernels
+    are oriented edge and colour filters, stripes by trade.
 
     Args:
         net: an open network, or a checkpoint.
@@ -47,7 +49,7 @@ def banding(net: Network, layers: list[str] | None = None, *, permutations: int 
         seed: of the permutations.
 
     Returns:
-        One row per layer, with shares of the raw weights (batch norm is not folded in: a share is about shape).
+        One row per layer, with shares of the raw weights; batch norm is not folded in, since a share is about shape.
 
     Raises:
         UnknownNameError: for a layer that does not exist.
@@ -149,12 +151,13 @@ def _permutation_interval(kernels: np.ndarray, permutations: int, seed: int) -> 
 
 
 def _stands_out(row: BandRow, before: list[BandRow]) -> bool:
+    """Whether rows stand out from chance, from columns, and from what is usual in the layers before."""
     excess = row.row_share - row.column_share
-    if not (row.row_share > row.interval[1] and excess > MARGIN):
-        return False
     earlier = np.array([r.row_share - r.column_share for r in before if not (r.apart or r.banded)])
-    if len(earlier) < ENOUGH_LAYERS:
-        return True
-    middle = np.median(earlier)
-    spread = MAD_TO_DEVIATION * np.median(np.abs(earlier - middle))
-    return bool(excess > middle + DEVIATIONS * spread)
+    if not (row.row_share > row.interval[1] and excess > MARGIN and len(earlier)):
+        return False
+    if len(earlier) < ENOUGH_LAYERS:  # too few for a spread: above all of them
+        return bool(excess > earlier.max() + MARGIN)
+    usual = np.median(earlier)
+    spread = MAD_TO_DEVIATION * np.median(np.abs(earlier - usual))
+    return bool(excess > usual + max(MARGIN, DEVIATIONS * spread))

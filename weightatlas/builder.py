@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import hashlib
+import inspect
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any, Literal
 
 from . import figures
 from .bands import banding
-from .errors import ArgumentError, LoadError, UnknownNameError, unknown_name
+from .errors import ArgumentError, LoadError, UnknownNameError, WeightValuesError, unknown_name
 from .factor import factorize
 from .figures import Figure, Palette
+from .models import FAMILIES
 from .network import Network
 from .records import Layer, Weights, atomic_write
 from .weights import direct_weights
@@ -22,6 +24,7 @@ RGB = 3
 #: How many layers an overview shows, the first one included.
 OVERVIEW_LAYERS = 4
 OVERVIEW_UNITS = 30
+LONGEST_STEM = 80
 
 
 def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -> Figure:
@@ -48,17 +51,17 @@ def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -
     """
     kinds: dict[str, Callable[..., Figure]] = {"weights": weights_figure, "banding": banding_figure}
     if kind not in kinds:
-        raise unknown_name("kind of figure", kind, kinds)
+        raise unknown_name("kind of figure", str(kind), kinds)
     if kind == "weights" and layer is None:
         raise ArgumentError('figure(net, "weights", layer) needs a layer; net.layers lists them')
     if kind == "banding" and layer is not None:
         raise ArgumentError(f"the banding figure is of all layers; it takes no layer ({layer!r} came in)")
-    try:
-        return kinds[kind](net, layer, **options) if layer is not None else kinds[kind](net, **options)
-    except TypeError as error:
-        if "keyword argument" in str(error):
-            raise ArgumentError(f"figure kind {kind!r}: {str(error).split('() ')[-1]}") from error
-        raise
+    parameters = inspect.signature(kinds[kind]).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise ArgumentError(f"figure kind {kind!r} has no option {name!r}; it has {', '.join(known)}")
+    return kinds[kind](net, layer, **options) if layer is not None else kinds[kind](net, **options)
 
 
 def weights_figure(
@@ -78,15 +81,15 @@ def weights_figure(
     Options that the drawing cannot use are refused, not ignored: a layer with its own colours or signed maps has no
     factors, an RGB grid no palette.
     """
-    units = list(units) if units is not None else None
+    units = net.layers[layer].unit_indices(units) if units is not None else None
     weights = direct_weights(net, layer, fold_norm=fold_norm)
     factoring = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
     asked = {k: v for k, v in factoring.items() if v is not None}
     if not is_factorized(weights):
         if asked:
-            how = "shown in its own colours" if has_own_colours(weights) else "shown as signed maps"
+            how = "shown in its own colours" if figures.has_own_colours(weights) else "shown as signed maps"
             raise ArgumentError(f"{layer!r} is {how} and not factorized; leave out {', '.join(asked)}")
-        if has_own_colours(weights):
+        if figures.has_own_colours(weights):
             _refuse_palette(palette, layer)
             return figures.pixel_grid(weights, units)
         return figures.signed_maps(weights, units, palette=palette or "classic")
@@ -110,12 +113,7 @@ def _usual_rank(weights: Weights, per_unit: bool) -> int:
 
 def is_factorized(weights: Weights) -> bool:
     """Whether weights are drawn through their factors, not in their own colours or as signed maps."""
-    return not has_own_colours(weights) and weights.values.shape[1] > 1
-
-
-def has_own_colours(weights: Weights) -> bool:
-    """Whether weights read the three channels of an RGB input."""
-    return weights.sees_pixels and weights.channel_names == ("red", "green", "blue") and weights.groups == 1
+    return not figures.has_own_colours(weights) and weights.values.shape[1] > 1
 
 
 def banding_figure(net: Network, *, permutations: int = 2000, seed: int = 0, palette: Palette = "classic") -> Figure:
@@ -162,7 +160,12 @@ def overview(
     sections = [section]
     for name in chosen:
         tell(f"weights of {name}")
-        sections.append(_weights_section(net, name, seed, banded, folder))
+        try:
+            sections.append(_weights_section(net, name, seed, banded, folder))
+        except (ArgumentError, WeightValuesError) as error:  # NaN, quantised: said on the page, unless asked for
+            if layers is not None:
+                raise
+            sections.append(f"<section><h2>{figures.escape(name)}</h2><p>{figures.escape(str(error))}</p></section>")
     tell("page")
     return atomic_write(folder / "index.html", _page(net, sections).encode())
 
@@ -172,45 +175,73 @@ def _banding_section(net: Network, seed: int, folder: Path) -> tuple[str, list[s
     try:
         found = banding(net, seed=seed)
     except ArgumentError as error:  # no spatial kernels: said on the page
-        return f"<section><h2>Banding</h2><p>{html.escape(str(error))}</p></section>", []
+        return f"<section><h2>Banding</h2><p>{figures.escape(str(error))}</p></section>", []
     drawn = figures.banding_plot(found)
     drawn.save(folder / "banding.svg")
-    command = f"weightatlas banding {shlex.quote(net.name)} --seed {seed} -o banding.svg"
-    return f"<section><h2>Banding</h2>{drawn.html()}<pre>{html.escape(command)}</pre></section>", found.banded
+    command = _recipe(net, ["banding"], {"seed": seed}, "banding.svg")
+    return f"<section><h2>Banding</h2>{drawn.html()}{command}</section>", found.banded
 
 
 def _weights_section(net: Network, layer: str, seed: int, banded: list[str], folder: Path) -> str:
     """A layer's figure as files and as a part of the page, with the command that makes it."""
     known = net.layers[layer]
-    last = min(OVERVIEW_UNITS, known.units) - 1
-    options: dict[str, Any] = {"units": range(last + 1)}
-    name = "weights-" + "".join(c if c.isalnum() or c in "._-" else "_" for c in layer)
-    command = f"weightatlas weights {shlex.quote(net.name)} {shlex.quote(layer)} --units 0-{last}"
+    options: dict[str, Any] = {"units": range(min(OVERVIEW_UNITS, known.units))}
     if is_factorized(direct_weights(net, layer)):
         options["seed"] = seed
-        command += f" --seed {seed}"
         if set(known.inside) & set(banded):  # bands live within units
-            options |= {"per_unit": True, "method": "semi"}
-            command += " --per-unit --method semi"
+            options["per_unit"] = True
     drawn = weights_figure(net, layer, **options)
+    name = file_stem(layer)
     drawn.save(folder / f"{name}.svg")
     drawn.save(folder / f"{name}.png")
-    heading = f"<h2 class=unseen>Weights of {html.escape(layer)}</h2>"
-    return f"<section>{heading}{drawn.html()}<pre>{html.escape(f'{command} -o {name}.svg')}</pre></section>"
+    heading = f"<h2 class=unseen>Weights of {figures.escape(layer)}</h2>"
+    command = _recipe(net, ["weights", layer], options, f"{name}.svg")
+    return f"<section>{heading}{drawn.html()}{command}</section>"
+
+
+def _recipe(net: Network, what: list[str], options: dict[str, Any], file: str) -> str:
+    """What makes the figure again, to be copied: a command if the model can be named in one, else Python."""
+    published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
+    if net.module is not None and not published:
+        words = ", ".join(["net", *(repr(w) for w in what), *(f"{k}={v!r}" for k, v in options.items())])
+        return f"<pre>{figures.escape(f'wa.figure({words}).save({file!r})')}</pre>"
+    named, flags = [net.name, *what[1:]], []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        flags += [flag] if value is True else [flag, f"0-{value[-1]}" if isinstance(value, range) else str(value)]
+    flags += ["-o", file]
+    words = [*flags, "--", *named] if any(n.startswith("-") for n in named) else [*named, *flags]
+    return f"<pre>{figures.escape(shlex.join(['weightatlas', what[0], *words]))}</pre>"
+
+
+def file_stem(layer: str) -> str:
+    """The name of a layer's pictures without ending: one of its own for every layer, on every system.
+
+    Example:
+        >>> file_stem("blocks.4.1"), file_stem("relu#2")
+        ('weights-blocks.4.1', 'weights-relu_2-af58cccb')
+    """
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in layer)[:LONGEST_STEM]
+    mark = "" if plain == layer else "-" + hashlib.sha256(layer.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"weights-{plain}{mark}"
 
 
 def _page(net: Network, sections: list[str]) -> str:
-    name = html.escape(net.name)
+    name = figures.escape(net.name)
     spec = net.input
-    takes = f"Input {' × '.join(map(str, spec.shape))} ({', '.join(spec.channel_names[:4])}). " if spec else ""
+    takes = f"Input {' × '.join(map(str, spec.shape))} ({_listed(spec.channel_names)}). " if spec else ""
     count = sum(t.numel() for n, t in net.tensors.items() if not n.endswith("num_batches_tracked"))
     intro = (
         f"{takes}{len(net.layers)} layers, {count:,} weights. Red, green and blue are factors unless said otherwise."
     )
     table = figures.layer_table(net.layers)
-    notes = "".join(f"<p class=quiet>{html.escape(n)}</p>" for n in net.notes)
-    body = f"<h1>{name}</h1><p class=quiet>{html.escape(intro)}</p>{notes}{''.join(sections)}<h2>Layers</h2>{table}"
+    notes = "".join(f"<p class=quiet>{figures.escape(n)}</p>" for n in net.notes if n not in net.layers.notes)
+    body = f"<h1>{name}</h1><p class=quiet>{figures.escape(intro)}</p>{notes}{''.join(sections)}<h2>Layers</h2>{table}"
     return figures.page(f"{net.name} · weightatlas", body)
+
+
+def _listed(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def overview_layers(net: Network) -> list[str]:

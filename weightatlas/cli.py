@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import re
 import sys
 import warnings
@@ -13,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +30,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 FAILED = 2
+WIDE = 10_000  # characters
+#: Columns that a narrow terminal goes without, in this order.
+SPARED_LAYERS = ("groups", "inputs", "parameters", "stride", "receptive field", "kernel", "grid")
+SPARED_SHARES = ("row share by depth: █ rows, │ chance", "95% of permutations", "chance")
+MOST_UNITS = 10_000  # drawn at once
 BAR = 24  # characters of a share drawn in the terminal
 
 Model = Annotated[str, typer.Argument(help="efficientnet_lite0, or a .safetensors, .pth or .pt file", metavar="MODEL")]
@@ -42,16 +50,21 @@ def _told() -> Iterator[None]:
     """Errors of ours as one line on stderr and exit status 2; warnings as a line each."""
 
     def show(message: Any, *rest: Any, **more: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {_line(message)}", file=sys.stderr)
 
     before, warnings.showwarning = warnings.showwarning, show
     try:
         yield
     except WeightAtlasError as error:
-        print(f"weightatlas: {error}", file=sys.stderr)
+        print(f"weightatlas: {_line(error)}", file=sys.stderr)
         raise typer.Exit(FAILED) from None
     finally:
         warnings.showwarning = before
+
+
+def _line(words: object) -> str:
+    """Words as one line that a terminal can only show, whatever names they hold."""
+    return " ".join(wa.figures.visible(str(words)).split())
 
 
 def _version(asked: bool) -> None:
@@ -65,6 +78,9 @@ def _main(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
 ) -> None:
     """Read the weights of trained neural networks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter shows a stand-in
+            stream.reconfigure(errors="replace")
 
 
 def parse_units(text: str) -> list[int]:
@@ -79,10 +95,13 @@ def parse_units(text: str) -> list[int]:
     """
     units: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
             raise ArgumentError(f"units {text!r} are not like 0-9 or 3,17 (first to last, both included)")
-        units += range(int(match[1]), int(match[2] or match[1]) + 1)
+        if last - first >= MOST_UNITS:
+            raise ArgumentError(f"units {text!r} are more than {MOST_UNITS:,}, too many to draw")
+        units += range(first, last + 1)
     return units
 
 
@@ -94,19 +113,30 @@ def layers(model: Model, as_json: Annotated[bool, typer.Option("--json", help="a
         if as_json:
             print(table.to_json())
             return
-        shown = Table(title=f"{table.model}: {len(table)} layers", title_justify="left", box=None, header_style="dim")
+        title = Text(_line(f"{table.model}: {len(table)} layers"))
+        shown = Table(title=title, title_justify="left", box=None, header_style="dim")
         for i, name in enumerate(wa.figures.HEADERS):
             shown.add_column(name, justify="left" if i < 2 else "right", no_wrap=True)
         for layer in table.values():
-            shown.add_row(*map(Text, wa.figures.cells(layer)))
-        _console().print(shown)
+            shown.add_row(*(Text(_line(cell)) for cell in wa.figures.cells(layer)))
+        _print_table(shown, SPARED_LAYERS)
         for note in table.notes:
-            print(f"note: {note}")
+            print(f"note: {_line(note)}")
 
 
-def _console() -> Console:
-    """Wide enough for a table when the output is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
+def _print_table(table: Table, spare: tuple[str, ...]) -> None:
+    """A table whose cells are never cut: in a narrow terminal it goes without the columns that can be spared."""
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    left_out = []
+    unbounded = console.options.update(width=WIDE)
+    while Measurement.get(console, unbounded, table).maximum > console.width and len(left_out) < len(spare):
+        left_out.append(spare[len(left_out)])
+        table.columns[:] = [column for column in table.columns if column.header != left_out[-1]]
+    widest = Measurement.get(console, unbounded, table).maximum
+    console.width = max(console.width, widest)
+    console.print(table)
+    if left_out:
+        print(f"(left out for want of room: {', '.join(left_out)}; --json has everything)")
 
 
 @app.command("weights")
@@ -159,7 +189,7 @@ def banding_command(
             wa.figures.check_path(output)
         found = wa.banding(wa.load(model), permutations=permutations, seed=seed)
         if as_json:
-            print(json.dumps(found.to_dicts(), indent=1))
+            print(json.dumps(_strict(found.to_dicts()), indent=1))
         else:
             _print_banding(found)
         if output is not None:
@@ -167,21 +197,30 @@ def banding_command(
             _save(drawn, output, width, dark, quiet=as_json)
 
 
+def _strict(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {k: _strict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _print_banding(found: Any) -> None:
-    table = Table(box=None, header_style="dim", title=repr(found), title_justify="left")
-    for name in ("layer", "rows", "columns", "chance", "95 % of permutations"):
+    table = Table(box=None, header_style="dim", title=Text(_line(repr(found))), title_justify="left")
+    for name in ("layer", "rows", "columns", "chance", "95% of permutations"):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
-    table.add_column("row share by depth: █ rows, │ chance", no_wrap=True)
+    table.add_column(SPARED_SHARES[0], no_wrap=True)
     for row in found:
         numbers = (f"{v:.3f}" for v in (row.row_share, row.column_share, row.chance))
         mark = " banded" if row.banded else " (apart)" if row.apart else ""
-        name = Text(row.layer, style="bold" if row.banded else "")
+        name = Text(_line(row.layer), style="bold" if row.banded else "")
         interval = f"{row.interval[0]:.3f} … {row.interval[1]:.3f}"
         table.add_row(name, *numbers, interval, Text(share_bar(row.row_share, row.chance) + mark))
-    _console().print(table)
+    _print_table(table, SPARED_SHARES)
     for row in found:
         if row.apart:
-            print(f"{row.layer} is listed apart: {row.apart}")
+            print(_line(f"{row.layer} is listed apart: {row.apart}"))
 
 
 def share_bar(share: float, chance: float) -> str:
@@ -206,18 +245,17 @@ def overview_command(
 ) -> None:
     """Write a folder to look at: layer table, weights of four layers, banding, index.html."""
     with _told():
-        steps = Console(stderr=True)
         index = wa.overview(
             wa.load(model),
             output,
             layers=layer,
             seed=seed,
-            progress=lambda words: steps.print(f"  {words}", style="dim"),
+            progress=lambda words: print(f"  {_line(words)}", file=sys.stderr),
         )
-        print(f"open {index}")
+        print(f"open {_line(index)}")
 
 
 def _save(drawn: Any, output: Path, width: float, dark: bool, *, quiet: bool = False) -> None:
     path = drawn.save(output, width=width, theme="dark" if dark else "auto")
     if not quiet:
-        print(f"{drawn.caption}\nwrote {path}")
+        print(f"{_line(drawn.caption)}\nwrote {_line(path)}")

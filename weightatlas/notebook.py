@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ def show(record: Any) -> str:
 
     Never raises: a record that cannot be drawn (NaN weights, signed factors) says why below its one-line form.
     """
-    line = f"<code>{html.escape(repr(record))}</code>"
+    line = f"<code>{figures.escape(repr(record))}</code>"
     try:
         if isinstance(record, LayerTable):
             return figures.layer_table(record)
@@ -28,12 +27,12 @@ def show(record: Any) -> str:
         if isinstance(record, Weights):
             return _weights(record, line)
     except WeightAtlasError as error:
-        return f"{line}<p>{html.escape(str(error))}</p>"
+        return f"{line}<p>{figures.escape(str(error))}</p>"
     return line
 
 
 def _weights(weights: Weights, line: str) -> str:
-    if weights.sees_pixels and weights.channel_names == ("red", "green", "blue") and weights.groups == 1:
+    if figures.has_own_colours(weights):
         return figures.pixel_grid(weights).html()
     if weights.values.shape[1] == 1:
         return figures.signed_maps(weights).html()

@@ -95,15 +95,20 @@ def _ordered(data: Tensor, scale: Tensor, space: Tensor, channels: Tensor, units
 
     Factor k holds 2⟨X, sₖcₖᵀ⟩ − ⟨S Cᵀ, sₖcₖᵀ⟩ of ‖X‖²: its Shapley value, so that factors add up to
     ‖X‖² − ‖X − S Cᵀ‖². Returned as ``[O, K]`` in squared weights.
+
+    Factors may be nearly collinear and cancel, so inner products are taken in an orthonormal basis of each unit's maps:
+    with S = Q R and P = Qᵀ X, that is ⟨2 P − R Cᵀ, rₖcₖᵀ⟩, and only P [K, I] comes from single precision.
     """
     peak = space.abs().amax(1, keepdim=True)
     space = (space / peak.where(peak > 0, 1)).where(peak > 0, 0)
     channels = (channels * peak).where(peak > 0, 0)
     rank = space.shape[-1]
-    maps = space.reshape(units, -1, rank)
-    cross = (maps * (data @ channels).reshape(units, -1, rank)).sum(1).double()
-    overlap = (maps.transpose(1, 2) @ maps).double() * (channels.transpose(1, 2) @ channels).double()
-    held = (2 * cross - overlap.sum(1)) * scale.double().square()[:, None]
+    basis, r = torch.linalg.qr(space.reshape(units, -1, rank))
+    rows = data.reshape(units, -1, data.shape[-1]) if len(data) == 1 else data
+    projected = (basis.transpose(1, 2) @ rows).double()
+    r, c = r.double(), channels.double()
+    held = (r.transpose(1, 2) @ (2 * projected - r @ c.transpose(1, 2)) * c.transpose(1, 2)).sum(2)
+    held = held * scale.double().square()[:, None]
     by = held if len(space) == units else held.sum(0, keepdim=True)
     order = by.argsort(dim=1, descending=True, stable=True)
     space, channels = (torch.gather(t, 2, order[:, None].expand_as(t)) for t in (space, channels))

@@ -17,7 +17,7 @@ Method = Literal["posneg", "semi", "svd"]
 
 JOINT_RESTARTS, UNIT_RESTARTS = 8, 1
 ITERATIONS = {"semi": 200, "posneg": 400}
-JOINT_TOLERANCE, UNIT_TOLERANCE = 1e-5, {"semi": 1e-3, "posneg": 1e-4}
+JOINT_TOLERANCE, UNIT_TOLERANCE = 1e-5, {"semi": 1e-3, "posneg": 1e-5}
 
 
 def factorize(
@@ -51,7 +51,7 @@ def factorize(
         restarts: starts of which the best is kept; default 8 jointly, 1 per unit. The first one is spectral.
         iterations: at most so many sweeps over the factors; default 200 (semi) or 400 (posneg).
         tolerance: a problem is done when no restart gained more than this share of its squared norm in three sweeps;
-            default 1e-5 jointly, 1e-3 (semi) or 1e-4 (posneg) per unit.
+            default 1e-5 jointly, 1e-3 per unit with semi.
         device: where to compute, default the CPU.
 
     Returns:
@@ -78,9 +78,10 @@ def factorize(
     if tolerance is None:
         tolerance = UNIT_TOLERANCE.get(method, 0) if per_unit else JOINT_TOLERANCE
     _check(given, rank, nonnegative, method, per_unit, restarts, iterations)
+    where = _device(device)
     values = (given.dense() if given.groups > 1 else given).values
     effort = (restarts, seed, iterations or ITERATIONS.get(method, 0), tolerance)
-    numbers = compute(values, rank, nonnegative, method, per_unit, effort, device or "cpu")
+    numbers = compute(values, rank, nonnegative, method, per_unit, effort, where)
     return Factors(
         **numbers,
         **{name: getattr(given, name) for name in ("source", "target", "units", "source_units", "provenance")},
@@ -90,6 +91,19 @@ def factorize(
         seed=seed,
         restarts=restarts,
     )
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    import torch
+
+    try:
+        where = torch.device(device or "cpu")
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all three for absent devices
+        raise ArgumentError(
+            f"device {str(device)!r} cannot be used: {str(error).splitlines()[0]}. device=None computes on the CPU"
+        ) from error
+    return where
 
 
 def _as_weights(values: Any) -> Weights:

@@ -3,10 +3,13 @@
 from .banding import banding_plot as banding_plot
 from .figure import Figure as Figure
 from .figure import check_path as check_path
+from .grids import has_own_colours as has_own_colours
 from .grids import nmf_grid as nmf_grid
 from .grids import pixel_grid as pixel_grid
 from .grids import signed_maps as signed_maps
+from .lettering import visible as visible
 from .page import page as page
+from .scene import escape as escape
 from .tables import HEADERS as HEADERS
 from .tables import cells as cells
 from .tables import layer_table as layer_table

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import Banding, BandRow
-from . import layout
-from . import theme as themes
+from . import layout, lettering
 from .figure import MARGIN, Figure
 from .grids import source_line
 from .scene import Scene
@@ -49,7 +48,7 @@ def banding_plot(banding: Banding, *, palette: Palette = "classic") -> Figure:
             y += 34
             for row in apart:
                 y = _line(scene, y, room, row, colours)
-                for words in themes.wrap(row.apart, 12, width - 2 * MARGIN):
+                for words in lettering.wrap(row.apart, 12, width - 2 * MARGIN):
                     scene.text(MARGIN, y + 12, words, 12, "quiet")
                     y += 17
                 y += 6
@@ -77,7 +76,7 @@ def _caption(banding: Banding, judged: int) -> str:
         )
     else:
         what = f"{len(found)} layers are banded: {', '.join(found)}"
-    return f"{what}. Grey: where 95 % of {banding.permutations} random groupings of positions fall."
+    return f"{what}. Grey: where 95% of {banding.permutations} random groupings of positions fall."
 
 
 def _alt(judged: Sequence[BandRow]) -> str:
@@ -91,10 +90,10 @@ def _key(scene: Scene, y: float, colours: tuple[str, str]) -> float:
     for kind, words in (
         ("disc", "rows"),
         ("ring", "columns"),
-        ("band", "rows, 95 % of permutations"),
+        ("band", "rows, 95% of permutations"),
         ("tick", "expected"),
     ):
-        width = 22 + themes.text_width(words, 12) * 1.05
+        width = 22 + lettering.text_width(words, 12) * 1.05
         if x + width > scene.width - MARGIN:
             x, y = float(MARGIN), y + 19
         if kind in ("disc", "ring"):
@@ -110,7 +109,7 @@ def _key(scene: Scene, y: float, colours: tuple[str, str]) -> float:
 
 def _name_room(rows: Sequence[BandRow], width: float) -> float:
     """Pixels kept for layer names left of the axis; 0 if they would take too much, then they go above their lines."""
-    longest = max(themes.text_width(r.layer, NAME_SIZE, mono=True) for r in rows) * 1.03 + 14
+    longest = max((lettering.text_width(r.layer, NAME_SIZE, mono=True) for r in rows), default=0) * 1.03 + 14
     return longest if longest < MOST_NAMES * (width - 2 * MARGIN) else 0
 
 
@@ -129,8 +128,8 @@ def _axis(scene: Scene, y: float, room: float) -> float:
 def _line(scene: Scene, y: float, room: float, row: BandRow, colours: tuple[str, str]) -> float:
     y += 0 if room else NAME_SIZE + 4
     middle = y + LINE / 2
-    name = themes.shorten(row.layer, NAME_SIZE, room - 8 if room else scene.width - 2 * MARGIN)
-    scene.text(MARGIN, middle + 4 if room else y + 4, name, NAME_SIZE, "ink" if row.banded else "quiet", mono=True)
+    name = lettering.shorten(row.layer, NAME_SIZE, room - 8 if room else scene.width - 2 * MARGIN)
+    scene.text(MARGIN, middle + 4 if room else y, name, NAME_SIZE, "ink" if row.banded else "quiet", mono=True)
     scene.line(_x(scene, room, 0), middle, _x(scene, room, 1), middle, "line", 1)
     if row.row_share != row.row_share:  # NaN: nothing to draw
         return y + LINE
@@ -143,7 +142,7 @@ def _line(scene: Scene, y: float, room: float, row: BandRow, colours: tuple[str,
     scene.dot(rows, middle, 5, colours[0])
     scene.note(
         f"{row.layer}: rows {row.row_share:.3f}, columns {row.column_share:.3f}, expected {row.chance:.3f}, "
-        f"95 % of permutations {row.interval[0]:.3f} to {row.interval[1]:.3f}, {row.kernels} kernels"
+        f"95% of permutations {row.interval[0]:.3f} to {row.interval[1]:.3f}, {row.kernels} kernels"
     )
     if row.banded:
         _flag(scene, rows, middle, f"{row.row_share:.0%}")
@@ -151,5 +150,5 @@ def _line(scene: Scene, y: float, room: float, row: BandRow, colours: tuple[str,
 
 
 def _flag(scene: Scene, x: float, y: float, words: str) -> None:
-    inside = x + 12 + themes.text_width(words, 12, bold=True) < scene.width - MARGIN
+    inside = x + 12 + lettering.text_width(words, 12, bold=True) < scene.width - MARGIN
     scene.text(x + 10 if inside else x - 10, y + 4, words, 12, "ink", bold=True, anchor="start" if inside else "end")

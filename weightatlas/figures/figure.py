@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, MissingPackageError
 from ..records import atomic_write
-from . import theme as themes
-from .scene import Scene
-from .theme import Theme
+from . import lettering
+from .scene import Scene, escape
+from .theme import Theme, inherited_style
 
 WIDTH = 720
-#: Widths for which an HTML figure holds a composition of its own; the widest that fits is shown.
-BREAKPOINTS = (300, 360, 480, 720, 1080)
+#: Widths for which an HTML figure holds a composition of its own; the widest that fits is shown, enlarged to fill.
+BREAKPOINTS = (300, 360, 440, 560, 720, 900, 1080)
 WIDTH_RANGE = (240, 8000)
+MOST_PIXELS = 2**28  # of a PNG
 MARGIN = 16
 CAPTION_SIZE, CAPTION_LEADING = 12.5, 18
 SUFFIXES = (".svg", ".png", ".html")
@@ -69,38 +69,46 @@ class Figure:
         _check_width(width)
         if not 0.1 <= scale <= 16:
             raise ArgumentError(f"scale={scale} is not between 0.1 and 16")
-        faces = themes.font_files()
+        scene = self._captioned(width)
+        if scene.width * scene.height * scale**2 > MOST_PIXELS:
+            size = f"{scene.width * scale:.0f} × {scene.height * scale:.0f}"
+            raise ArgumentError(
+                f"a PNG of {size} pixels is too large; lower scale={scale} or width={width}, or save .svg"
+            )
+        drawing = scene.svg("light" if theme == "auto" else theme, self.title, self.alt)
+        faces = lettering.font_files()
         return bytes(
             svg_to_bytes(
-                svg_string=self.svg(width, "light" if theme == "auto" else theme),
+                svg_string=drawing,
                 zoom=scale,
-                skip_system_fonts=True,
+                # the same picture on every machine, unless the words need letters that the package does not bring
+                skip_system_fonts=lettering.all_drawn(drawing),
                 font_files=[faces.regular, faces.bold, faces.mono],
                 font_family="Inter",
                 sans_serif_family="Inter",
                 monospace_family="JetBrains Mono",
-                image_rendering="optimize_speed",  # hard squares
+                image_rendering="optimize_quality",  # hard squares
             )
         )
 
     def html(self) -> str:
-        """The figure as an HTML fragment that fits the width it is given and follows light and dark."""
-        steps = []
-        drawings = []
+        """The figure as an HTML fragment that fits the width it is given and takes the colour of the text around it."""
+        steps, drawings = [], []
         for i, width in enumerate(BREAKPOINTS):
-            above = BREAKPOINTS[i + 1] if i + 1 < len(BREAKPOINTS) else None
-            bounds = [f"(min-width:{width}px)"] if i else []
-            bounds += [f"(max-width:{above - 0.02:g}px)"] if above else []
-            steps.append(f"@container {' and '.join(bounds)}{{.wa-figure .w{width}{{display:block}}}}")
-            scene = self.compose(width)
-            drawing = scene.svg("auto", self.title, self.alt, ground=False)
-            drawings.append(f'<div class="w{width}">{drawing}</div>')
+            steps.append(
+                f"@container (min-width:{width if i else 0}px)"
+                f"{{.wa-figure>div[class]{{display:none}}.wa-figure>div.w{width}{{display:block}}}}"
+            )
+            drawing = self.compose(width).fragment(self.title, self.alt)
+            hidden = "" if width == WIDTH else " hidden"  # where a reader removes styles, one is left
+            drawings.append(f'<div class="w{width}"{hidden}>{drawing}</div>')
         return (
-            "<style>.wa-box{container-type:inline-size}.wa-figure{margin:0}.wa-figure>div{display:none}"
-            ".wa-figure svg{max-width:100%;height:auto;display:block}"
-            f".wa-figure figcaption{{font:13px/1.5 {themes.SANS};"
-            f"max-width:70ch;margin:12px {MARGIN}px 0}}.wa-figure small{{display:block;opacity:.75}}{''.join(steps)}"
-            f'</style><div class="wa-box"><figure class="wa-figure">{"".join(drawings)}<figcaption>'
+            "<style>.wa-box{container-type:inline-size}.wa-figure{margin:0}"
+            f".wa-figure svg{{width:100%;max-width:{BREAKPOINTS[-1]}px;height:auto;display:block}}"
+            f".wa-figure figcaption{{font:13px/1.5 {lettering.SANS};max-width:70ch;margin:12px {MARGIN}px 0;"
+            "overflow-wrap:anywhere}.wa-figure small{display:block;margin-top:2px;opacity:.75}"
+            f"{inherited_style('.wa-figure')}{''.join(steps)}</style>"
+            f'<div class="wa-box"><figure class="wa-figure">{"".join(drawings)}<figcaption>'
             f"{escape(self.caption)} <small>{escape(self.source)}</small></figcaption></figure></div>"
         )
 
@@ -132,7 +140,7 @@ class Figure:
         scene = self.compose(width)
         y = scene.height + 14
         for words, role in ((self.caption, "ink"), (self.source, "quiet")):
-            for line in themes.wrap(words, CAPTION_SIZE, width - 2 * MARGIN):
+            for line in lettering.wrap(words, CAPTION_SIZE, width - 2 * MARGIN):
                 y += CAPTION_LEADING
                 scene.text(MARGIN, y, line, CAPTION_SIZE, role)
         scene.reach(y + MARGIN)

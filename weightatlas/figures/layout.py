@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import lettering
 from . import theme as themes
 from .figure import MARGIN
 from .scene import Scene
@@ -15,7 +16,9 @@ from .scene import Scene
 GAP = 10
 TILE_RANGE = (52, 128)  # pixels
 FEW, MANY = 12, 60  # numbers of tiles between which they shrink
+TALLEST, THINNEST = 2.5, 10  # a picture is at most so many times as high as wide, and at least so many pixels thin
 LABEL_SIZE, LABEL_SPACE, SCALE_SPACE = 11, 17, 14
+RAMP = 130  # pixels of a colour scale
 TITLE_SIZE, SUBTITLE_SIZE = 16, 13
 
 
@@ -40,13 +43,13 @@ def heading(scene: Scene, title: str, subtitle: str) -> float:
     """An address and what it is, in one line if it fits; returns the next free y."""
     y = MARGIN + TITLE_SIZE
     room = scene.width - 2 * MARGIN
-    shown = themes.shorten(title, TITLE_SIZE, room)
+    shown = lettering.shorten(title, TITLE_SIZE, room)
     scene.text(MARGIN, y, shown, TITLE_SIZE, mono=True)
-    x = MARGIN + themes.text_width(shown, TITLE_SIZE, mono=True) * 1.02 + 14
-    if x + themes.text_width(subtitle, SUBTITLE_SIZE) * 1.04 <= scene.width - MARGIN:
+    x = MARGIN + lettering.text_width(shown, TITLE_SIZE, mono=True) * 1.02 + 14
+    if x + lettering.text_width(subtitle, SUBTITLE_SIZE) * 1.04 <= scene.width - MARGIN:
         scene.text(x, y, subtitle, SUBTITLE_SIZE, "quiet")
     else:
-        for line in themes.wrap(subtitle, SUBTITLE_SIZE, room):
+        for line in lettering.wrap(subtitle, SUBTITLE_SIZE, room):
             y += SUBTITLE_SIZE + 5
             scene.text(MARGIN, y, line, SUBTITLE_SIZE, "quiet")
     return y + 14
@@ -61,51 +64,71 @@ def columns_for(count: int, width: float, aspect: float) -> tuple[int, float]:
     wanted = TILE_RANGE[1] + (72 - TILE_RANGE[1]) * share
     wanted *= min(max(math.sqrt(aspect), 0.6), 1.6)
     most = max(1, int((width + GAP) // (max(wanted * 0.7, TILE_RANGE[0]) + GAP)))
-    least = max(1, math.ceil((width + GAP) / (wanted * 1.15 + GAP)))
+    least = min(most, math.ceil((width + GAP) / (wanted * 1.15 + GAP)))
     if count <= most:
         return count, min((width - GAP * (count - 1)) / count, wanted)
     best = min(range(least, most + 1), key=lambda c: (-count % c, -c))
     return best, (width - GAP * (best - 1)) / best
 
 
+def picture_size(side: float, height: int, width: int) -> tuple[float, float]:
+    """Pixels (wide, high) of a kernel inside a tile: squares stay square unless it is very long and thin.
+
+    Example:
+        >>> picture_size(100, 5, 5), picture_size(70, 7, 1), picture_size(100, 1, 100)
+        ((100, 100.0), (25.0, 175.0), (100, 10))
+    """
+    high = max(min(side * height / width, side * TALLEST), THINNEST)
+    return min(side, max(high * width / height, THINNEST)), high
+
+
 def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
     """Tiles in rows from the left, each with its address under it; returns the next free y."""
     height, width = tiles[0].colours.shape[:2]
     columns, side = columns_for(len(tiles), scene.width - 2 * MARGIN, width / height)
-    tall = min(side * height / width, side * 4)
+    wide, high = picture_size(side, height, width)
     space = LABEL_SPACE + (SCALE_SPACE if any(t.scale for t in tiles) else 0)
-    fits = all(themes.text_width(t.address, LABEL_SIZE, mono=True) <= side + GAP / 2 for t in tiles)
+    fits = all(lettering.text_width(t.address, LABEL_SIZE, mono=True) <= side + GAP / 3 for t in tiles)
     for i, tile in enumerate(tiles):
-        x = MARGIN + (i % columns) * (side + GAP)
-        top = y + (i // columns) * (tall + space + GAP)
-        scene.pixels(x, top, side, tall, tile.colours, tile.words)
+        middle = MARGIN + (i % columns) * (side + GAP) + side / 2
+        top = y + (i // columns) * (high + space + GAP)
+        scene.pixels(middle - wide / 2, top, wide, high, tile.colours, tile.words)
+        scene.outline(middle - wide / 2, top, wide, high)
         label = tile.address if fits else tile.address.rpartition(":")[2]
-        scene.text(x + side / 2, top + tall + LABEL_SIZE + 3, label, LABEL_SIZE, "quiet", mono=True, anchor="middle")
+        scene.text(middle, top + high + LABEL_SIZE + 3, label, LABEL_SIZE, "quiet", mono=True, anchor="middle")
         if tile.scale:
-            middle, base = x + side / 2, top + tall + LABEL_SIZE + SCALE_SPACE + 2
+            base = top + high + LABEL_SIZE + SCALE_SPACE + 2
             scene.text(middle, base, tile.scale, LABEL_SIZE, "quiet", anchor="middle")
     rows = math.ceil(len(tiles) / columns)
-    return y + rows * (tall + space + GAP)
+    return y + rows * (high + space + GAP)
+
+
+def magnitude(value: float) -> str:
+    """A number for a legend: two digits, or all before the point; very large and very small ones with exponent.
+
+    Example:
+        >>> [magnitude(v) for v in (0.2468, 17.3, 123.4, 4e-7, 5e12)]
+        ['0.25', '17', '123', '4e-07', '5e+12']
+    """
+    return f"{value:.0f}" if 99.5 <= abs(value) < 99999.5 else f"{value:.2g}"
 
 
 def scale_legend(scene: Scene, y: float, scale: float, palette: themes.Palette, words: str) -> float:
     """A symmetric colour scale with its numbers: −scale … +scale; returns the next free y."""
-    number = f"{scale:.2g}"
-    x = MARGIN
-    scene.text(x, y + 11, f"−{number}", 12, "ink")
-    x += themes.text_width(f"−{number}", 12) * 1.05 + 6
-    ramp = themes.diverging(np.linspace(-1, 1, 65), 1.0, palette)
-    scene.gradient(x, y + 2, 130, 10, ramp)
-    x += 136
-    scene.text(x, y + 11, f"+{number}", 12, "ink")
-    x += themes.text_width(f"+{number}", 12) * 1.05 + 12
-    return _beside(scene, x, y + 11, words)
+    low, high = f"−{magnitude(scale)}", f"+{magnitude(scale)}"
+    before, after = (lettering.text_width(words, 12) * 1.05 + 6 for words in (low, high))
+    wide = min(RAMP, scene.width - 2 * MARGIN - before - after)
+    x = MARGIN + before
+    scene.text(MARGIN, y + 11, low, 12, "ink")
+    scene.gradient(x, y + 2, wide, 10, themes.diverging(np.linspace(-1, 1, 65), 1.0, palette))
+    scene.text(x + wide + 6, y + 11, high, 12, "ink")
+    return _beside(scene, x + wide + after + 12, y + 11, words)
 
 
 def _beside(scene: Scene, x: float, y: float, words: str) -> float:
     """Words right of x on the baseline y, or below if they do not fit."""
-    if x + themes.text_width(words, 12) * 1.04 > scene.width - MARGIN:
-        for line in themes.wrap(words, 12, scene.width - 2 * MARGIN):
+    if x + lettering.text_width(words, 12) * 1.04 > scene.width - MARGIN:
+        for line in lettering.wrap(words, 12, scene.width - 2 * MARGIN):
             y += 17
             scene.text(MARGIN, y, line, 12, "quiet")
     else:
@@ -117,7 +140,7 @@ def chips(scene: Scene, y: float, items: Sequence[tuple[str, str]]) -> float:
     """Coloured squares with a word each, as (colour, word), wrapping; returns the next free y."""
     x = float(MARGIN)
     for colour, words in items:
-        width = 18 + themes.text_width(words, 12) * 1.05
+        width = 18 + lettering.text_width(words, 12) * 1.05
         if x > MARGIN and x + width > scene.width - MARGIN:
             x, y = float(MARGIN), y + 19
         scene.rect(x, y + 1, 11, 11, fill=colour, radius=2)

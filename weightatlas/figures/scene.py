@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
-from html import escape
 
 import numpy as np
 
-from . import theme as themes
+from .lettering import visible
+from .theme import Theme, style
 
 #: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
 CELL = 8
@@ -17,6 +18,11 @@ CELL = 8
 def number(value: float) -> str:
     """A coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def escape(text: str) -> str:
+    """Text as XML and HTML can hold it, in elements and in quoted attributes."""
+    return html.escape(visible(text))
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
@@ -55,7 +61,7 @@ class Scene:
         anchor: str = "start",
     ) -> None:
         """One line of text whose baseline is at y."""
-        classes = f"{'m' if mono else 't'} {'b ' if bold else ''}{role}"
+        classes = f"wa-{'m' if mono else 't'} {'wa-b ' if bold else ''}wa-{role}"
         placed = "" if anchor == "start" else f' text-anchor="{anchor}"'
         self._parts.append(
             f'<text x="{number(x)}" y="{number(y)}" font-size="{number(size)}" class="{classes}"{placed}>'
@@ -77,7 +83,7 @@ class Scene:
         opacity: float = 1,
     ) -> None:
         """A rectangle, filled by role or colour, or with an outline by role."""
-        look = f' fill="{fill}"' if fill else f' class="{role}"' if role else f' fill="none" class="s-{stroke}"'
+        look = f' fill="{fill}"' if fill else f' class="wa-{role}"' if role else f' fill="none" class="wa-s-{stroke}"'
         rounded = f' rx="{number(radius)}"' if radius else ""
         faint = f' opacity="{opacity:g}"' if opacity != 1 else ""
         self._parts.append(
@@ -89,14 +95,14 @@ class Scene:
     def line(self, x1: float, y1: float, x2: float, y2: float, role: str = "line", width: float = 1) -> None:
         """A straight line."""
         self._parts.append(
-            f'<line x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}" class="s-{role}" '
+            f'<line x1="{number(x1)}" y1="{number(y1)}" x2="{number(x2)}" y2="{number(y2)}" class="wa-s-{role}" '
             f'stroke-width="{number(width)}"/>'
         )
         self.reach(max(y1, y2))
 
     def dot(self, x: float, y: float, radius: float, fill: str, *, hollow: bool = False) -> None:
         """A disc, or a ring whose inside shows the ground."""
-        look = f'class="ground" stroke="{fill}" stroke-width="1.75"' if hollow else f'fill="{fill}"'
+        look = f'class="wa-ground" stroke="{fill}" stroke-width="1.75"' if hollow else f'fill="{fill}"'
         self._parts.append(f'<circle cx="{number(x)}" cy="{number(y)}" r="{number(radius)}" {look}/>')
         self.reach(y + radius)
 
@@ -111,6 +117,10 @@ class Scene:
         )
         self.reach(y + height)
 
+    def outline(self, x: float, y: float, width: float, height: float) -> None:
+        """A hairline around what lies there, so that its edge shows on any ground."""
+        self.rect(x - 0.5, y - 0.5, width + 1, height + 1, stroke="line")
+
     def gradient(self, x: float, y: float, width: float, height: float, colours: np.ndarray) -> None:
         """A horizontal bar of colours ``[n, 3]`` uint8."""
         self.pixels(x, y, width, height, colours[None], "colour scale")
@@ -121,13 +131,20 @@ class Scene:
         name = last[1:].split(" ", 1)[0]
         self._parts.append(f"<g><title>{escape(words)}</title>{last}</g>" if name != "g" else last)
 
-    def svg(self, theme: themes.Theme, title: str, description: str, *, ground: bool = True) -> str:
+    def svg(self, theme: Theme, title: str, description: str) -> str:
         """The drawing as an SVG document with text alternatives."""
+        ground = f'<rect class="wa-ground" width="{number(self.width)}" height="{number(np.ceil(self.height))}"/>'
+        return self._document(title, description, f"<style>{style(theme)}</style>{ground}")
+
+    def fragment(self, title: str, description: str) -> str:
+        """The drawing as an element of a page, whose style it needs (:func:`~.theme.inherited_style`)."""
+        return self._document(title, description, "")
+
+    def _document(self, title: str, description: str, under: str) -> str:
         w, h = number(self.width), number(np.ceil(self.height))
+        title, description = escape(title), escape(description)
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" '
-            f'aria-label="{escape(title)}. {escape(description)}">'
-            f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
-            f"<style>{themes.style(theme, ground=ground)}</style>"
-            f'<rect class="ground" width="{w}" height="{h}"/>{"".join(self._parts)}</svg>'
+            f'aria-label="{title}. {description}"><title>{title}</title><desc>{description}</desc>'
+            f"{under}{''.join(self._parts)}</svg>"
         )

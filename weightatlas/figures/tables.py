@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ..records import Layer, LayerTable
+from .scene import escape
 
 HEADERS = ("layer", "kind", "units", "inputs", "kernel", "stride", "groups", "grid", "receptive field", "parameters")
 
@@ -51,7 +50,7 @@ def layer_table(table: LayerTable) -> str:
         "<style>.wa-scroll{overflow-x:auto}.wa-layers{border-collapse:collapse;font-size:13px;"
         "font-variant-numeric:tabular-nums;white-space:nowrap}.wa-layers th,.wa-layers td{text-align:right;"
         "padding:3px 10px;border-bottom:1px solid color-mix(in srgb,currentColor 14%,transparent);font-weight:400}"
-        ".wa-layers th:first-child,.wa-layers td:nth-child(2){text-align:left}"
+        ".wa-layers :is(th,td):nth-child(-n+2){text-align:left}.wa-layers tr>:first-child{padding-left:0}"
         ".wa-layers thead th{opacity:.7}</style>"
     )
     label = f"Layers of {escape(table.model or 'the network')}"

@@ -1,21 +1,16 @@
-"""Colours and type of every picture."""
+"""Colours of every picture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import as_file, files
 from typing import Literal, get_args
 
 import numpy as np
 
 from ..errors import ArgumentError
+from .lettering import BOLD, MONO, SANS
 
 Theme = Literal["auto", "light", "dark"]
 Palette = Literal["classic", "colorblind"]
-
-SANS = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', sans-serif"
-MONO = "'JetBrains Mono', ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 
 #: Roles of ink, light and dark. Contrast on the ground is at least 4.5 for everything that is text.
 INKS = {
@@ -84,80 +79,34 @@ def factor_colours(rank: int) -> np.ndarray:
     return np.array([colorsys.hsv_to_rgb(h, 1.0, 1.0) for h in hues])
 
 
-def style(theme: Theme, *, ground: bool = True) -> str:
-    """The CSS of a drawing: classes for ink and type; ``auto`` follows the reader's system."""
+#: Opacity of each role where a drawing takes its ink from the text around it.
+STRENGTH = {"ink": 1, "quiet": 0.72, "line": 0.18, "wash": 0.06}
+TYPE = {"t": f"font-family:{SANS}", "m": f"font-family:{MONO}", "b": f"font-family:{BOLD};font-weight:600"}
+
+
+def style(theme: Theme) -> str:
+    """The CSS of a drawing that stands alone: classes for ink and type; ``auto`` follows the reader's system."""
     check_choice("theme", theme, Theme)
 
     def rules(name: str) -> str:
-        inks = INKS[name]
-        return (
-            "".join(
-                f".{role}{{fill:{inks[role]}}}.s-{role}{{stroke:{inks[role]}}}"
-                for role in ("ink", "quiet", "line", "wash")
-            )
-            + f".ground{{fill:{inks['ground'] if ground else 'none'}}}.s-ground{{stroke:{inks['ground']}}}"
-        )
+        return "".join(f".wa-{role}{{fill:{ink}}}.wa-s-{role}{{stroke:{ink}}}" for role, ink in INKS[name].items())
 
-    base = f".t{{font-family:{SANS}}}.m{{font-family:{MONO}}}.b{{font-weight:600}}"
+    base = "".join(f".wa-{kind}{{{look}}}" for kind, look in TYPE.items())
     if theme == "auto":
         return base + rules("light") + "@media (prefers-color-scheme:dark){" + rules("dark") + "}"
     return base + rules(theme)
 
 
-@dataclass(frozen=True)
-class _Faces:
-    regular: str
-    bold: str
-    mono: str
+def inherited_style(scope: str) -> str:
+    """The CSS of drawings inside a page: ink is the page's own text colour, the ground shows through.
 
+    So a drawing can be read on whatever ground its text can, also where a page's theme is not the system's.
 
-@cache
-def font_files() -> _Faces:
-    """Paths of the typefaces that come with the package (Inter, JetBrains Mono)."""
-    names = ("Inter-Regular.otf", "Inter-SemiBold.otf", "JetBrainsMono-Regular.ttf")
-    paths = []
-    for name in names:
-        with as_file(files("weightatlas.figures") / "fonts" / name) as path:
-            paths.append(str(path))
-    return _Faces(*paths)
-
-
-@cache
-def _face(path: str) -> object:
-    from PIL import ImageFont
-
-    return ImageFont.truetype(path, 100)
-
-
-def text_width(text: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
-    """Width of a line of text in pixels, set in the package's typefaces."""
-    faces = font_files()
-    face = _face(faces.mono if mono else faces.bold if bold else faces.regular)
-    return face.getlength(text) * size / 100  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def wrap(text: str, size: float, width: float) -> list[str]:
-    """Lines of at most that width; a word that is wider stands alone.
-
-    Readers' own typefaces differ a little, so 4 % are kept free.
+    Args:
+        scope: a selector; nothing outside it is touched.
     """
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size) <= width * 0.96:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-def shorten(text: str, size: float, width: float, *, mono: bool = True) -> str:
-    """The text, with its middle left out if it is wider than that."""
-    if text_width(text, size, mono=mono) <= width:
-        return text
-    for keep in range(len(text) - 1, 3, -1):
-        head = keep // 2
-        shorter = text[:head] + "…" + text[len(text) - (keep - head) :]
-        if text_width(shorter, size, mono=mono) <= width:
-            return shorter
-    return text[:1] + "…"
+    rules = [f"{scope} .wa-{kind}{{{look}}}" for kind, look in TYPE.items()]
+    for role, strength in STRENGTH.items():
+        rules.append(f"{scope} .wa-{role}{{fill:currentColor;fill-opacity:{strength}}}")
+        rules.append(f"{scope} .wa-s-{role}{{stroke:currentColor;stroke-opacity:{strength}}}")
+    return "".join(rules) + f"{scope} .wa-ground{{fill:none}}"

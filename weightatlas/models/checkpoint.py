@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old protocols and archives, in words that are not for our users
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the unpickler stumble in any way it likes
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if wanted:
             raise LoadError(
                 f"{path} is a pickle that wants to run {wanted[1]}; only plain tensors are read, because a pickle can "
                 "run any code. If you trust it, open it yourself and save its state_dict() with torch.save, or give "
                 "the module itself to load()"
             ) from error
-        raise LoadError(f"{path} is not a readable PyTorch file: {str(error).splitlines()[0]}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LoadError(f"{path} is not a readable PyTorch file, or it is truncated: {first}") from error
 
@@ -96,12 +97,14 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...
             break
         notes += (f"weights taken from the entry {nested[0]!r}",)
         content = content[nested[0]]
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         keys = ", ".join(repr(str(k)) for k in list(content)[:6]) or "nothing"
         raise LoadError(f"{path} holds no tensors; its entries are {keys}. Save a state_dict()")
-    for prefix in PREFIXES:
-        if all(k.startswith(prefix) for k in tensors):
-            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-            notes += (f"the prefix {prefix!r} was taken off every name",)
+    empty = [k for k, v in tensors.items() if v.is_meta]
+    if empty:
+        raise LoadError(f"{path} holds tensors without values, from the meta device: {', '.join(empty[:3])}")
+    while shared := [p for p in PREFIXES if all(k.startswith(p) and k != p for k in tensors)]:
+        tensors = {k.removeprefix(shared[0]): v for k, v in tensors.items()}
+        notes += (f"the prefix {shared[0]!r} was taken off every name",)
     return tensors, notes

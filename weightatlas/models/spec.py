@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import ArgumentError
 
@@ -51,14 +53,14 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Checks every field and brings it to its canonical form."""
-        shape = tuple(int(n) for n in self.shape)
+        shape = _whole_numbers(self.shape)
         if not 1 <= len(shape) <= 3 or min(shape) < 1:
             raise ArgumentError(
                 f"InputSpec shape {self.shape} is not (C, H, W), (C, L) or (F,) with positive sizes; "
                 "give one example's shape without the batch axis, e.g. shape=(3, 224, 224)"
             )
-        low, high = (float(v) for v in self.value_range)
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        low, high = _per_channel("value_range", self.value_range, 2)
+        if not low < high:
             raise ArgumentError(f"InputSpec value_range {self.value_range} is not (low, high) with low < high")
         if self.resize not in get_args(Resize):
             raise ArgumentError(f"InputSpec resize {self.resize!r} is none of {', '.join(get_args(Resize))}")
@@ -91,11 +93,22 @@ class InputSpec:
         return height, width
 
 
-def _per_channel(name: str, value: float | tuple[float, ...], channels: int) -> tuple[float, ...]:
-    numbers = (value,) * channels if isinstance(value, int | float) else tuple(value)
-    if len(numbers) != channels:
-        raise ArgumentError(f"InputSpec {name} has {len(numbers)} values for {channels} channels: {value}")
-    numbers = tuple(float(v) for v in numbers)
+def _whole_numbers(values: Any) -> tuple[int, ...]:
+    """The numbers as ints; none at all if they are not whole numbers."""
+    try:
+        return tuple(operator.index(n) for n in values)
+    except TypeError:
+        return ()
+
+
+def _per_channel(name: str, value: Any, count: int) -> tuple[float, ...]:
+    try:
+        numbers = (float(value),) * count if isinstance(value, Real) else tuple(float(v) for v in value)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"InputSpec {name} {value!r} is neither a number nor {count} of them") from error
+    if len(numbers) != count:
+        what = "numbers" if name == "value_range" else "channels"
+        raise ArgumentError(f"InputSpec {name} has {len(numbers)} values for {count} {what}: {value}")
     if not all(math.isfinite(v) for v in numbers):
         raise ArgumentError(f"InputSpec {name} {value} must be finite")
     return numbers

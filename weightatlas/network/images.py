@@ -41,8 +41,15 @@ def _rows(images: Any) -> list[Any]:
     return list(images)
 
 
+def _array(image: Any) -> np.ndarray:
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors on a device or with a gradient
+        raise ArgumentError(f"an image that is no array [H, W, C]: {error}") from error
+
+
 def _values(image: Any, spec: InputSpec) -> Tensor:
-    array = np.asarray(image)
+    array = _array(image)
     low, high = spec.value_range
     if array.ndim != 3 or array.shape[2] != spec.channels or 0 in array.shape:
         names = ", ".join(spec.channel_names)
@@ -50,15 +57,15 @@ def _values(image: Any, spec: InputSpec) -> Tensor:
     if array.dtype == np.uint8:
         values = array.astype(np.float32) / UINT8_MAX * (high - low) + low
     elif np.issubdtype(array.dtype, np.floating):
-        values = array.astype(np.float32)
-        if not np.isfinite(values).all():
+        if not np.isfinite(array).all():
             raise ArgumentError("the image holds NaN or infinite values")
         slack = 1e-3 * (high - low)
-        if values.min() < low - slack or values.max() > high + slack:
+        if array.min() < low - slack or array.max() > high + slack:
             raise ArgumentError(
-                f"image values {values.min():g} … {values.max():g} leave the network's range {low:g} … {high:g}; "
+                f"image values {array.min():g} … {array.max():g} leave the network's range {low:g} … {high:g}; "
                 "scale them, or give uint8 0 … 255"
             )
+        values = array.astype(np.float32)
     else:
         raise ArgumentError(f"images must be uint8 or float, not {array.dtype}; convert them, saying what white is")
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
-from ..models import InputSpec, ModelSpec, model_spec
+from ..models import FAMILIES, InputSpec, ModelSpec, model_spec
 from ..models.checkpoint import SUFFIXES, read_checkpoint
 from .network import Network
 
@@ -44,6 +44,10 @@ def load(
         >>> net.layers["0"].units, net.layers["0"].grid
         (8, (24, 24))
     """
+    if input is not None and not isinstance(input, InputSpec):
+        raise ArgumentError(f"input={input!r} is not an InputSpec; for a shape alone give input=InputSpec(shape=…)")
+    if weights is not None and not isinstance(weights, str | Path):
+        raise ArgumentError(f"weights= takes a path, not a {type(weights).__name__}")
     if isinstance(source, nn.Module):
         if weights is not None:
             raise ArgumentError("weights= goes with a model's name; load them into your module with load_state_dict")
@@ -51,7 +55,8 @@ def load(
     if not isinstance(source, str | Path):
         raise ArgumentError(f"load takes a name, a path or a torch module, not a {type(source).__name__}")
     path = Path(source)
-    if isinstance(source, Path) or path.suffix in SUFFIXES or path.exists():
+    named = source in FAMILIES  # a folder of the same name, such as an atlas, does not hide the model
+    if not named and (isinstance(source, Path) or path.suffix in SUFFIXES or path.exists()):
         if input is not None or weights is not None:
             raise ArgumentError(f"{path} alone is a checkpoint; input= and weights= go with a module or a name")
         checkpoint = read_checkpoint(path)
@@ -83,19 +88,29 @@ def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) ->
             key = shapes[0]
             parts.append(f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}")
         raise LoadError(f"{path.name} does not fit {name}: it {'; it '.join(parts)}")
+    foreign = [k for k, v in state.items() if v.is_quantized or (own[k].is_floating_point() != v.is_floating_point())]
+    if foreign:
+        key = foreign[0]
+        raise LoadError(f"{path.name} does not fit {name}: {key} is {state[key].dtype}; dequantise the weights first")
     module.load_state_dict(state, strict=False)
 
 
 def _from_module(module: nn.Module, input: InputSpec | None) -> Network:
     name = type(module).__name__
-    lazy = [n for n, p in module.named_parameters() if nn.parameter.is_lazy(p)]
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    lazy = [n for n, p in tensors if nn.parameter.is_lazy(p)]
     if lazy:
         raise LoadError(f"{name} has lazy parameters without a shape yet ({lazy[0]}); run it once before load()")
+    empty = [n for n, p in tensors if p.is_meta]
+    if empty:
+        raise LoadError(f"{name} is on the meta device, without values ({empty[0]}); load its weights first")
     notes: tuple[str, ...] = ()
     if input is None:
         input, note = _assumed_input(module)
         notes = (note,)
-    network = Network(name, module, input, dict(module.state_dict()), notes)
+    # packed weights of quantised modules come as tuples and types
+    state = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    network = Network(name, module, input, state, notes)
     if notes:
         _check_assumption(network, module)
         warnings.warn(WeightAtlasWarning(notes[0]), stacklevel=3)

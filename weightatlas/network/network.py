@@ -73,9 +73,10 @@ class Network:
         digest = hashlib.sha256()
         for name, tensor in self.tensors.items():
             digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-            if not tensor.is_quantized:
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+            plain = tensor.int_repr() if tensor.is_quantized else tensor.detach()
+            plain = plain if plain.layout == torch.strided else plain.to_dense()
+            flat = plain.cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
         return digest.hexdigest()
 
     @property

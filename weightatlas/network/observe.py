@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import LoadError
 from ..models import InputSpec
 from . import rearranging as rearranging  # registers its rules
-from .operators import follow
-from .receptive import Span, Spans, Trace, View, set_trace, start, tensors_in, trace_of
+from .operators import CONSTANTS, follow, operator_name
+from .receptive import Span, Spans, Trace, View, merge, set_trace, start, tensors_in, trace_of, unknown
 
 INPUT = "input"
 LABELS = {1: ("N", "C"), 2: ("N", "C", "x"), 3: ("N", "C", "y", "x")}
@@ -72,6 +72,8 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.readers: dict[int, list[str]] = {}
         self.made: dict[int, tuple[str, tuple[int, ...]]] = {}
+        #: memory that was written to in part or under several names: kept alive, with what it may hold
+        self.written: dict[int, tuple[Any, Trace]] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -79,21 +81,54 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = [t for t in tensors_in([args, kwargs]) if trace_of(t) is not None]
+        inputs = tensors_in([args, kwargs])
+        if self.written:
+            for tensor in inputs:
+                self._refresh(tensor)
         traces = [t for t in map(trace_of, inputs) if t is not None]
         result = func(*args, **kwargs)
-        outputs = tensors_in(result) if traces else []
-        name = func._schema.name.split("::")[-1]
+        name = operator_name(func)
+        if not traces or name in CONSTANTS:
+            return result
         for trace in traces:
             self.readers.setdefault(trace.serial, []).append(name)
-        for index, out in enumerate(outputs):
-            several = isinstance(result, list)  # split, chunk, unbind: all parts count
-            if index == 0 or several:
-                trace = follow(func, args, kwargs, out, traces)
-                trace = Trace(trace.dims, trace.spans)  # a rule may hand an input's trace on; states need own serials
-                self.made[trace.serial] = (name, tuple(t.serial for t in traces))
-                set_trace(out, trace)
+        if kwargs.get("alpha", 1) != 1:
+            name += " with alpha"  # not the plain sum that a residual is
+        for index, out in enumerate(tensors_in(result)):
+            # all parts of a split count alike; a second result of another kind has other axes
+            plain = index == 0 or isinstance(result, list)
+            trace = follow(func, args, kwargs, out, traces) if plain else unknown(traces, out, name)
+            trace = Trace(trace.dims, trace.spans)  # a rule may hand an input's trace on; states need own serials
+            self.made[trace.serial] = (name, tuple(t.serial for t in traces))
+            set_trace(out, trace)
+        if any(other is not args[0] for other in inputs if trace_of(other) is not None):
+            self._note_writing(func, args, kwargs, traces)
         return result
+
+    def _note_writing(self, func: Any, args: Any, kwargs: Any, traces: list[Trace]) -> None:
+        """An operator in place changes every tensor in the same memory, of which only one is at hand."""
+        for index, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            target = kwargs.get(argument.name) if argument.kwarg_only else args[index] if index < len(args) else None
+            trace = trace_of(target)
+            if trace is None or target is None or target.layout != torch.strided:
+                continue
+            storage = target.untyped_storage()
+            before = self.written.get(storage._cdata)
+            others = [*traces, *([before[1]] if before else [])]
+            self.written[storage._cdata] = (storage, Trace((), merge(others), serial=trace.serial))
+
+    def _refresh(self, tensor: Tensor) -> None:
+        """Tells a tensor that the memory it shares was written to since it was made."""
+        if tensor.layout != torch.strided:
+            return
+        entry = self.written.get(tensor.untyped_storage()._cdata)
+        own = trace_of(tensor)
+        if entry is not None and (own is None or own.serial < entry[1].serial):
+            known = [entry[1]] + ([own] if own else [])
+            fresh = unknown(known, tensor, "written to in place through another name")
+            set_trace(tensor, Trace(own.dims if own else fresh.dims, fresh.spans))
 
 
 @contextmanager
@@ -144,9 +179,19 @@ def observe(module: nn.Module, spec: InputSpec) -> Observation:
                 f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. Give the shape it was made "
                 "for with input=InputSpec(shape=(C, H, W)); a forward with more arguments needs a small wrapper module"
             ) from error
+        finally:
+            _forget(names)
     ran = {call.module for call in calls}
     idle = [n for m, n in names.items() if m not in ran and any(True for _ in m.parameters(recurse=False))]
     return Observation(calls, watch.readers, watch.made, idle)
+
+
+def _forget(modules: Iterable[nn.Module]) -> None:
+    """Takes the traces off tensors that modules keep: buffers written to, results remembered."""
+    for module in modules:
+        for tensor in tensors_in([vars(module), dict(module.named_buffers(recurse=False))]):
+            if trace_of(tensor) is not None:
+                del tensor._weightatlas_trace  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Recorder:

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .receptive import GRID, WHOLE, Trace, change, grid_axes, merge, pair, resized, through, trace_of, unknown
+from .receptive import (
+    GRID,
+    WHOLE,
+    Span,
+    Spans,
+    Trace,
+    aligned,
+    change,
+    grid_axes,
+    lose,
+    merge,
+    pair,
+    resized,
+    sized,
+    through,
+    trace_of,
+    unknown,
+)
 
 Rule = Callable[[Any, Any, Tensor], Trace]
+#: (position, input size, output size, scale if one was given) -> first and last position read
+Window = Callable[[int, int, int, float | None], tuple[int, int]]
 RULES: dict[str, Rule] = {}
+#: Operators whose rule looks at all of their inputs; other rules look at the first one.
+SEVERAL: set[str] = set()
+
+#: Operators whose output has an input's shape and nothing of its values.
+CONSTANTS = {f"{what}_like" for what in ("empty", "zeros", "ones", "full", "rand", "randn", "randint")} | {
+    f"new_{what}" for what in ("empty", "zeros", "ones", "full", "empty_strided")
+}
 
 #: Operators that keep every element where it is, besides those that ATen itself tags as pointwise.
 ELEMENTWISE = {
@@ -39,11 +65,12 @@ ELEMENTWISE = {
 }
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Registers a rule ``(args, kwargs, output) -> Trace`` for these operators."""
+def rule(*names: str, several: bool = False) -> Callable[[Rule], Rule]:
+    """Registers a rule ``(args, kwargs, output) -> Trace`` for these operators; see :data:`SEVERAL`."""
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
+        SEVERAL.update(names if several else ())
         return function
 
     return register
@@ -59,13 +86,29 @@ def follow(func: Any, args: Any, kwargs: Any, out: Tensor, traces: list[Trace]) 
     name = operator_name(func)
     try:
         if name in RULES:
-            return RULES[name](args, kwargs, out)
-        if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
-            return elementwise(traces, out)
+            trace = RULES[name](args, kwargs, out)
+            trace = trace if name in SEVERAL else _with_others(trace, args, traces, name)
+        elif torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
+            trace = elementwise(traces, out)
+        else:
+            return unknown(traces, out, name)
     except (LookupError, ValueError, ArithmeticError, TypeError, AttributeError) as error:
         # axes that are not what the rule expects; said in the table, never guessed
         return unknown(traces, out, f"{name} ({error})")
-    return unknown(traces, out, name)
+    return trace if sized(trace.dims) == tuple(out.shape) else unknown(traces, out, name)
+
+
+def _with_others(trace: Trace, args: Any, traces: list[Trace], name: str) -> Trace:
+    """Adds what a rule for the first input leaves out: kernels, scales or biases computed from the input."""
+    first = trace_of(args[0])
+    others = [Trace(t.dims, _lost(t.spans, f"unknown: {name} with computed weights")) for t in traces if t is not first]
+    return Trace(trace.dims, merge([trace, *others])) if others else trace
+
+
+def _lost(spans: Spans, why: str) -> Spans:
+    for axis in GRID:
+        spans = lose(spans, axis, why)
+    return spans
 
 
 def elementwise(traces: list[Trace], out: Tensor) -> Trace:
@@ -76,7 +119,7 @@ def elementwise(traces: list[Trace], out: Tensor) -> Trace:
         fitting = [t.dims[-back] for t in traces if len(t.dims) >= back]
         fitting = [d for d in fitting if math.prod(n for _, n in d) == size] or [(("?", size),)]
         dims.insert(0, next((d for d in fitting if d[0][0] != "?"), fitting[0]))
-    return Trace(tuple(dims), merge(traces))
+    return Trace(tuple(dims), merge(aligned(traces, tuple(dims))))
 
 
 def traced(args: Any, index: int = 0) -> Trace:
@@ -99,7 +142,11 @@ def _convolution(args: Any, kwargs: Any, out: Tensor) -> Trace:
     axes = grid_axes(x, count)
     channels = x.dims[-count - 1]
     if axes is None or any(a not in GRID for a in axes) or any(label in GRID for label, _ in channels):
-        raise ValueError("axes are not [N, C, grid]")
+        # what came in is not known to be [N, C, grid], but what goes out is
+        names = ("C", *GRID[2 - count :]) if count <= len(GRID) else ("?",) * (count + 1)
+        named = tuple(((label, n),) for label, n in zip(names, out.shape[-count - 1 :], strict=True))
+        lead = tuple((("N", n),) for n in out.shape[: -count - 1])
+        return Trace(lead + named, unknown([x], out, "a convolution over axes that could not be told").spans)
     spans = x.spans
     for axis, k, s, p, d in zip(
         axes, weight.shape[2:], pair(stride, count), pair(padding, count), pair(dilation, count), strict=True
@@ -140,46 +187,61 @@ def _pool(args: Any, out: Tensor, dilation: Any) -> Trace:
 
 @rule("_adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool1d", "adaptive_max_pool1d")
 def _adaptive_pool(args: Any, kwargs: Any, out: Tensor) -> Trace:
-    def window(t: int, n: int, m: int) -> tuple[int, int]:
+    def window(t: int, n: int, m: int, scale: float | None) -> tuple[int, int]:
         return t * n // m, -(-(t + 1) * n // m) - 1
 
     return _resample(args, out, window, len(args[1]))
 
 
-@rule("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d", "_upsample_nearest_exact1d")
+@rule("upsample_nearest1d", "upsample_nearest2d")
 def _nearest(args: Any, kwargs: Any, out: Tensor) -> Trace:
-    return _resample(args, out, lambda t, n, m: (t * n // m, t * n // m), out.ndim - 2)
+    return _resample(args, out, _pick(0.0), out.ndim - 2, args[2:])
+
+
+@rule("_upsample_nearest_exact1d", "_upsample_nearest_exact2d")
+def _nearest_exact(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    return _resample(args, out, _pick(0.5), out.ndim - 2, args[2:])
+
+
+def _pick(shift: float) -> Window:
+    """The one position that nearest neighbours pick, in the kernel's own single precision."""
+
+    def window(t: int, n: int, m: int, scale: float | None) -> tuple[int, int]:
+        ratio = torch.tensor(1 / scale if scale else n / m, dtype=torch.float32)
+        at = t if n == m else min(int(((t + shift) * ratio).floor()), n - 1)
+        return at, at
+
+    return window
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d")
 def _interpolated(args: Any, kwargs: Any, out: Tensor) -> Trace:
-    corners, count = bool(args[2]), out.ndim - 2
-    before, after = 0, 1
+    corners = bool(args[2])
 
-    def window(t: int, n: int, m: int) -> tuple[int, int]:
-        at = Fraction(t * (n - 1), max(m - 1, 1)) if corners else Fraction((2 * t + 1) * n, 2 * m) - Fraction(1, 2)
-        at = max(at, Fraction(0))
-        first = math.floor(at)
-        last = first if at == first else first + after
-        return max(first - before, 0), min(last, n - 1)
+    def window(t: int, n: int, m: int, scale: float | None) -> tuple[int, int]:
+        ratio = Fraction(1 / scale) if scale else Fraction(n, m)
+        at = Fraction(t * (n - 1), max(m - 1, 1)) if corners else (t + Fraction(1, 2)) * ratio - Fraction(1, 2)
+        first = math.floor(max(at, Fraction(0)))
+        return min(first, n - 1), min(first if at == first else first + 1, n - 1)
 
-    return _resample(args, out, window, count)
+    return _resample(args, out, window, out.ndim - 2, args[3:])
 
 
-def _resample(args: Any, out: Tensor, window: Callable[[int, int, int], tuple[int, int]], count: int) -> Trace:
+def _resample(args: Any, out: Tensor, window: Window, count: int, scales: Sequence[float | None] = ()) -> Trace:
     """Operators whose windows depend on the position: the hull over all positions, exactly."""
     x = traced(args)
     axes = grid_axes(x, count)
     if axes is None:
         raise ValueError("resamples merged axes")
     spans = x.spans
-    for axis, back in zip(axes, range(count, 0, -1), strict=True):
+    given = (*scales, *(None,) * count)[:count]
+    for axis, back, scale in zip(axes, range(count, 0, -1), given, strict=True):
         n, m = x.dims[-back][0][1], out.shape[-back]
         if m == 1 and n > 1:
             spans = change(spans, axis, WHOLE)
             continue
-        step = Fraction(n, m)
-        windows = [window(t, n, m) for t in range(m)]
+        step = Fraction(1 / scale).limit_denominator(1000) if scale else Fraction(n, m)
+        windows = [window(t, n, m, scale) for t in range(m)]
         lo = min(first - t * step for t, (first, _) in enumerate(windows))
         hi = max(last - t * step for t, (_, last) in enumerate(windows))
         spans = change(spans, axis, through(lo, hi, step))
@@ -188,20 +250,49 @@ def _resample(args: Any, out: Tensor, window: Callable[[int, int, int], tuple[in
 
 @rule("pixel_shuffle")
 def _pixel_shuffle(args: Any, kwargs: Any, out: Tensor) -> Trace:
-    x, r = traced(args), args[1]
+    r = args[1]
+    return _shuffled(args, out, through(Fraction(1 - r, r), 0, Fraction(1, r)))
+
+
+@rule("pixel_unshuffle")
+def _pixel_unshuffle(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    return _shuffled(args, out, through(0, args[1] - 1, args[1]))
+
+
+def _shuffled(args: Any, out: Tensor, how: Callable[[Span], Span]) -> Trace:
+    x = traced(args)
+    axes = grid_axes(x, 3)
+    if axes is None or axes[0] in GRID:
+        raise ValueError("axes are not [C, y, x]")
     spans = x.spans
-    for axis in grid_axes(x, 2) or []:
-        spans = change(spans, axis, through(Fraction(1 - r, r), 0, Fraction(1, r)))
+    for axis in axes[1:]:
+        spans = change(spans, axis, how)
     return Trace(resized(x, out.shape, {}), spans)
 
 
-@rule("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d")
+@rule("constant_pad_nd")
 def _pad(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    return _padded(args, out, lambda before, after: through(-before, -before, 1))
+
+
+@rule("reflection_pad1d", "reflection_pad2d")
+def _reflect(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    return _padded(args, out, lambda before, after: lambda span: span.mirrored(before, after, repeat=False))
+
+
+@rule("replication_pad1d", "replication_pad2d")
+def _replicate(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    return _padded(args, out, lambda before, after: lambda span: span.mirrored(before, after, repeat=True))
+
+
+def _padded(args: Any, out: Tensor, how: Callable[[int, int], Callable[[Span], Span]]) -> Trace:
     x, pads = traced(args), args[1]
     spans = x.spans
     for i in range(0, len(pads), 2):
         dim = x.dims[-1 - i // 2]
-        if (pads[i] or pads[i + 1]) and len(dim) != 1:
+        if not (pads[i] or pads[i + 1]):
+            continue
+        if len(dim) != 1:
             raise ValueError("pads merged axes")
-        spans = change(spans, dim[0][0], through(-pads[i], -pads[i], 1))
+        spans = change(spans, dim[0][0], how(pads[i], pads[i + 1]))
     return Trace(resized(x, out.shape, {}), spans)

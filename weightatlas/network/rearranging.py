@@ -9,7 +9,23 @@ from typing import Any
 from torch import Tensor
 
 from .operators import argument, rule, traced
-from .receptive import GRID, WHOLE, Dims, Trace, blur, change, merge, pair, regroup, resized, through, trace_of, unknown
+from .receptive import (
+    GRID,
+    WHOLE,
+    Dims,
+    Trace,
+    aligned,
+    blur,
+    change,
+    merge,
+    pair,
+    regroup,
+    resized,
+    sized,
+    through,
+    trace_of,
+    unknown,
+)
 
 
 @rule("slice")
@@ -39,20 +55,28 @@ def _split(args: Any, kwargs: Any, out: Tensor) -> Trace:
     return Trace(dims, x.spans)
 
 
-@rule("cat", "stack")
+@rule("glu")
+def _glu(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    x, dim = traced(args), argument(args, 1, -1) % out.ndim
+    return Trace(resized(x, out.shape, {}), blur(x.spans, x.dims[dim], "unknown: glu along positions"))
+
+
+@rule("cat", "stack", several=True)
 def _cat(args: Any, kwargs: Any, out: Tensor) -> Trace:
     traces = [t for t in map(trace_of, args[0]) if t is not None]
     dim = argument(args, 1, 0) % out.ndim
-    spans, first = merge(traces), traces[0]
+    first = traces[0]
     if len(first.dims) != out.ndim:  # stack: a new axis
+        spans = merge(aligned(traces, first.dims))
         return Trace((*first.dims[:dim], (("?", out.shape[dim]),), *first.dims[dim:]), spans)
-    if all(t.dims[dim][0][0] == "C" for t in traces):
-        return Trace(resized(first, out.shape, {dim: ("C", out.shape[dim])}), spans)
-    spans = blur(spans, first.dims[dim], "unknown: joined along positions")
-    return Trace(resized(first, out.shape, {dim: ("?", out.shape[dim])}), spans)
+    label = "C" if all("C" in dict(t.dims[dim]) for t in traces) else "?"
+    # the joined axis has no positions any more: any that were flattened into it are lost
+    why = WHOLE if label == "C" else "unknown: joined along positions"
+    kept = [Trace((*t.dims[:dim], (("?", 1),), *t.dims[dim + 1 :]), blur(t.spans, t.dims[dim], why)) for t in traces]
+    return Trace(resized(first, out.shape, {dim: (label, out.shape[dim])}), merge(aligned(kept, kept[0].dims)))
 
 
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "unflatten")
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten")
 def _view(args: Any, kwargs: Any, out: Tensor) -> Trace:
     x = traced(args)
     result = regroup(x.dims, out.shape)
@@ -63,6 +87,20 @@ def _view(args: Any, kwargs: Any, out: Tensor) -> Trace:
     for label in torn:
         spans = change(spans, label, "unknown: a reshape that cuts the grid") if label in GRID else spans
     return Trace(dims, spans)
+
+
+@rule("unsqueeze")
+def _unsqueeze(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    x, dim = traced(args), args[1] % out.ndim
+    return Trace((*x.dims[:dim], (("?", 1),), *x.dims[dim:]), x.spans)
+
+
+@rule("squeeze")
+def _squeeze(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    x = traced(args)
+    shape, rank = sized(x.dims), len(x.dims)
+    chosen = [d % rank for d in pair(args[1], 1)] if len(args) > 1 else range(rank)
+    return Trace(tuple(dim for i, dim in enumerate(x.dims) if not (i in chosen and shape[i] == 1)), x.spans)
 
 
 @rule("permute", "transpose", "t", "swapaxes", "movedim")
@@ -83,7 +121,9 @@ def _expand(args: Any, kwargs: Any, out: Tensor) -> Trace:
     new = out.ndim - len(x.dims)
     dims: list[Any] = [(("?", n),) for n in out.shape[:new]]
     for dim, n in zip(x.dims, out.shape[new:], strict=True):
-        dims.append(dim if math.prod(s for _, s in dim) == n else ((dim[0][0], n),))
+        # repeated, one position is many that see the same: no longer that axis, unless each sees everything anyway
+        named = dim[0][0] not in GRID or all(v.get(dim[0][0]) == WHOLE for v in x.spans.values())
+        dims.append(dim if math.prod(s for _, s in dim) == n else ((dim[0][0] if named else "?", n),))
     return Trace(tuple(dims), x.spans)
 
 
@@ -132,7 +172,8 @@ def _group_norm(args: Any, kwargs: Any, out: Tensor) -> Trace:
 @rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit", "batch_norm", "miopen_batch_norm")
 def _batch_norm(args: Any, kwargs: Any, out: Tensor) -> Trace:
     x = traced(args)
-    own_statistics = args[5] is True  # of this very input: every position counts
+    # whether it normalises by this very input, so that every position counts; not all variants take the statistics
+    own_statistics = next((a for a in args[3:] if isinstance(a, bool)), True)
     return Trace(x.dims, blur(x.spans, [a for dim in x.dims for a in dim], WHOLE) if own_statistics else x.spans)
 
 
@@ -142,13 +183,21 @@ def _batch_norm_frozen(args: Any, kwargs: Any, out: Tensor) -> Trace:
     return Trace(x.dims, x.spans)
 
 
-@rule("mm", "bmm", "matmul", "linear", "_int_mm", "mv", "dot")
+@rule("mm", "bmm", "matmul", "_int_mm", "mv", "dot", several=True)
 def _matmul(args: Any, kwargs: Any, out: Tensor) -> Trace:
     return _product(args[0], args[1], out)
 
 
-@rule("addmm", "baddbmm", "addbmm", "addmv")
+@rule("linear")
+def _linear(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    x = traced(args)
+    return Trace((*x.dims[:-1], (("C", out.shape[-1]),)), blur(x.spans, x.dims[-1], WHOLE))
+
+
+@rule("addmm", "baddbmm", "addbmm", "addmv", several=True)
 def _add_matmul(args: Any, kwargs: Any, out: Tensor) -> Trace:
+    if trace_of(args[0]) is not None:
+        raise LookupError("its bias is computed")
     return _product(args[1], args[2], out)
 
 
@@ -158,6 +207,8 @@ def _product(a: Tensor, b: Tensor, out: Tensor) -> Trace:
     if left is not None and right is None:  # rows of features times a weight matrix
         return Trace(left.dims[:-1] + new, blur(left.spans, left.dims[-1], WHOLE))
     if left is None and right is not None:
+        if out.ndim == 1 or len(right.dims) < 2:
+            raise LookupError("a vector is its second factor")
         kept: Sequence[Any] = (*right.dims[:-2], (("C", out.shape[-2]),), *right.dims[-1:])
         return Trace(tuple(kept), blur(right.spans, right.dims[-2], WHOLE))
     traces = [t for t in (left, right) if t is not None]
@@ -177,6 +228,7 @@ def _product(a: Tensor, b: Tensor, out: Tensor) -> Trace:
     "_scaled_dot_product_attention_math",
     "_transformer_encoder_layer_fwd",
     "_native_multi_head_attention",
+    several=True,
 )
 def _attention(args: Any, kwargs: Any, out: Tensor) -> Trace:
     traces = [t for t in map(trace_of, args[:3]) if t is not None]
@@ -184,4 +236,4 @@ def _attention(args: Any, kwargs: Any, out: Tensor) -> Trace:
     for t in traces:
         for dim in t.dims:
             spans = blur(spans, dim, WHOLE)
-    return Trace(traces[0].dims, spans)
+    return Trace(unknown(traces, out, "attention").dims, spans)

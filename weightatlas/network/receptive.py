@@ -31,15 +31,40 @@ _serial = itertools.count()
 
 @dataclass(frozen=True)
 class Span:
-    """Position ``t`` sees ``t · step + lo`` … ``t · step + hi``, both included."""
+    """Position ``t`` sees ``t · step + lo`` … ``t · step + hi``, both included.
+
+    Padding by mirrored or repeated pixels makes positions in the margin see back into the image. A window of at least
+    ``reach`` + 1 positions holds those pixels anyway; until one is met, ``outer`` is what is certain.
+    """
 
     lo: Fraction = Fraction(0)
     hi: Fraction = Fraction(0)
     step: Fraction = Fraction(1)
+    reach: int = 0
+    outer: tuple[Fraction, Fraction] | None = None
+
+    def certain(self) -> Span:
+        """The interval that holds for positions in the margin, too."""
+        return Span(*self.outer, self.step) if self.outer else self
 
     def through(self, lo: Fraction | int, hi: Fraction | int, step: Fraction | int) -> Span:
         """The span of an operator's output whose position t reads t · step + lo … t · step + hi of this one."""
-        return Span(self.lo + self.step * lo, self.hi + self.step * hi, self.step * step)
+        held = self if hi - lo - 2 * max(-lo, 0) >= self.reach else self.certain()
+        return Span(held.lo + self.step * lo, held.hi + self.step * hi, self.step * step)
+
+    def mirrored(self, before: int, after: int, repeat: bool) -> Span:
+        """The span after padding by mirrored pixels, or by repeated border pixels.
+
+        With ``before`` = 2, positions 0 1 2 3 … read 2 1 0 1 … (mirrored) or 0 0 0 1 … (repeated).
+        """
+        times = 1 if repeat else 2
+        inner = self.certain()
+        reach = times * max(before, after, 0)
+        back = -before - times * max(after, 0)
+        ahead = max(-before, before * (times - 1))
+        outer = (inner.lo + self.step * back, inner.hi + self.step * ahead)
+        shift = self.step * -before
+        return Span(inner.lo + shift, inner.hi + shift, self.step, reach, outer)
 
 
 View = Span | str  # a string says why there is no span: WHOLE, or "unknown: …"
@@ -70,7 +95,9 @@ def merge_views(a: View, b: View) -> View:
     if isinstance(a, Span) and isinstance(b, Span):
         if a.step != b.step:
             return "unknown: branches of different stride meet"
-        return Span(min(a.lo, b.lo), max(a.hi, b.hi), a.step)
+        sure = (a.certain(), b.certain())
+        outer = (min(s.lo for s in sure), max(s.hi for s in sure)) if a.outer or b.outer else None
+        return Span(min(a.lo, b.lo), max(a.hi, b.hi), a.step, max(a.reach, b.reach), outer)
     texts = [v for v in (a, b) if isinstance(v, str)]
     return next((t for t in texts if t != WHOLE), WHOLE)
 
@@ -87,14 +114,43 @@ def merge(traces: Iterable[Trace]) -> Spans:
 
 
 def change(spans: Spans, axis: str, how: Callable[[Span], View] | str) -> Spans:
-    """The same spans with one axis changed; a string replaces every interval, and WHOLE never hides an unknown."""
+    """The same spans with one axis changed; a string replaces every interval, and the first unknown stays."""
 
     def one(view: View) -> View:
         if isinstance(view, Span):
             return how if isinstance(how, str) else how(view)
-        return how if isinstance(how, str) and how != WHOLE else view
+        return how if view == WHOLE and isinstance(how, str) else view
 
     return {root: {a: one(v) if a == axis else v for a, v in views.items()} for root, views in spans.items()}
+
+
+def lose(spans: Spans, axis: str, why: str) -> Spans:
+    """The same spans without the intervals along one axis; what is WHOLE stays so."""
+    return {
+        root: {a: why if a == axis and isinstance(v, Span) else v for a, v in views.items()}
+        for root, views in spans.items()
+    }
+
+
+def aligned(traces: Iterable[Trace], dims: Dims) -> list[Trace]:
+    """The traces, without intervals where a position of the output is not the same position of the input.
+
+    That is so when one position is broadcast to many, or when axes meet that mean different things.
+    """
+    out = []
+    for trace in traces:
+        spans = trace.spans
+        for axis in GRID:
+            if _places(trace.dims, axis) != _places(dims, axis):
+                spans = lose(spans, axis, "unknown: positions meet others, by broadcasting or exchanged axes")
+        out.append(Trace(trace.dims, spans))
+    return out
+
+
+def _places(dims: Dims, axis: str) -> list[tuple[int, tuple[Atom, ...]]]:
+    """Where an axis lies, counted from the last, with what it is merged with."""
+    long = [tuple(atom for atom in dim if atom[1] > 1) for dim in reversed(dims)]
+    return [(i, dim) for i, dim in enumerate(long) if any(label == axis for label, _ in dim)]
 
 
 def through(lo: Fraction | int, hi: Fraction | int, step: Fraction | int) -> Callable[[Span], Span]:
@@ -115,7 +171,7 @@ def regroup(dims: Dims, shape: Sequence[int]) -> tuple[Dims, list[str]] | None:
 
     Row-major order is kept, so an axis of the new shape is a run of the old atoms.
     """
-    atoms = [atom for dim in dims for atom in dim]
+    atoms = [atom for dim in dims for atom in dim if atom != ("?", 1)]
     out: list[tuple[Atom, ...]] = []
     torn: list[str] = []
     for size in shape:
@@ -167,8 +223,13 @@ def unknown(traces: Sequence[Trace], out: Tensor, why: str) -> Trace:
     spans = merge(traces)
     for axis in GRID:
         spans = change(spans, axis, f"unknown: {why}")
-    same = next((t for t in traces if tuple(math.prod(n for _, n in d) for d in t.dims) == tuple(out.shape)), None)
+    same = next((t for t in traces if sized(t.dims) == tuple(out.shape)), None)
     return Trace(same.dims if same else tuple((("?", n),) for n in out.shape), spans)
+
+
+def sized(dims: Dims) -> tuple[int, ...]:
+    """The shape that the axes stand for."""
+    return tuple(math.prod(n for _, n in dim) for dim in dims)
 
 
 def trace_of(value: Any) -> Trace | None:

@@ -18,6 +18,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm,
     nn.LayerNorm,
     nn.LocalResponseNorm,
@@ -25,7 +26,9 @@ _NORMS = (
 )
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _POOLS = ("Pool",)
-_ACTIVATIONS = nn.modules.activation.__all__
+#: What torch files under activations and yet mixes positions or learns a map of its own.
+_MIXING = {"MultiheadAttention"}
+_ACTIVATIONS = set(nn.modules.activation.__all__) - _MIXING
 
 
 def module_table(seen: Observation, model: str, notes: tuple[str, ...]) -> LayerTable:
@@ -45,6 +48,11 @@ def _layer(call: Call, seen: Observation, by_read: Mapping[int, list[Call]]) -> 
     trace = call.trace
     units, grid, axes = output_axes(trace, call.output)
     field, note = receptive_field(trace)
+    if grid is None and field is not None:
+        field, note = None, "unknown: the output has no grid of positions"
+    if not units and (trace is None or "?" in axes):  # what the module itself says
+        units = int(getattr(call.module, "out_channels", 0) if _is_convolution(call.module) else units)
+        units = call.module.out_features if isinstance(call.module, nn.Linear) else units
     return Layer(
         name=call.name,
         kind=kind_of(call.module),
@@ -56,10 +64,14 @@ def _layer(call: Call, seen: Observation, by_read: Mapping[int, list[Call]]) -> 
         parameters=sum(p.numel() for p in call.module.parameters()),
         axes=axes,
         source=call.source,
-        norm=_sole_norm(trace, seen, by_read),
+        norm=_sole_norm(trace, axes, units, seen, by_read),
         inside=tuple(call.inside),
         **kernel_facts(call.module, call.local),
     )
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    return isinstance(module, _CONVOLUTIONS + _TRANSPOSED)
 
 
 def kind_of(module: nn.Module) -> str:
@@ -89,12 +101,16 @@ def kernel_facts(module: nn.Module, local: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not isinstance(module, _CONVOLUTIONS + _TRANSPOSED) or len(module.kernel_size) > 2:
         return {}
-    plane = [(1,) * (2 - len(v)) + tuple(v) for v in (module.kernel_size, module.stride, module.dilation)]
-    kernel, stride, dilation = ((int(v[0]), int(v[1])) for v in plane)
+    kernel, stride, dilation = (_pair(v, 1) for v in (module.kernel_size, module.stride, module.dilation))
     if isinstance(module, _TRANSPOSED):
         stride, dilation = _over((1, 1), stride), _over(dilation, stride)
     spans = [local.get(axis, Span() if axis == "y" and len(module.kernel_size) == 1 else None) for axis in GRID]
-    origin = (float(spans[0].lo), float(spans[1].lo)) if all(isinstance(s, Span) for s in spans) else None
+    if module.padding_mode != "zeros" and isinstance(module, _CONVOLUTIONS):
+        # the image is padded first, and that makes the margin differ: the module tells where its kernel begins
+        begins = module._reversed_padding_repeated_twice[::2][::-1]
+        origin = _pair(tuple(-float(p) for p in begins), 0.0)
+    else:
+        origin = (float(spans[0].lo), float(spans[1].lo)) if all(isinstance(s, Span) for s in spans) else None
     return dict(
         input_channels=module.in_channels,
         kernel=kernel,
@@ -103,6 +119,11 @@ def kernel_facts(module: nn.Module, local: Mapping[str, Any]) -> dict[str, Any]:
         groups=module.groups,
         origin=origin,
     )
+
+
+def _pair(values: tuple[Any, ...], lead: Any) -> tuple[Any, Any]:
+    """Two values as (y, x), of a signal with one value: a row."""
+    return (lead, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
 def _over(top: Pair, bottom: Pair) -> Pair:
@@ -119,7 +140,7 @@ def output_axes(trace: Trace | None, shape: tuple[int, ...]) -> tuple[int, tuple
     channel = [i for i, name in enumerate(names) if name == "C"]
     units = shape[channel[0]] if len(channel) == 1 else 0
     sizes = {name: shape[i] for i, name in enumerate(names)}
-    known = units and all(name in ("N", "C", *GRID) for name in names)
+    known = units and all(name in ("N", "C", *GRID) for name in names) and len(set(names)) == len(names)
     grid = (sizes.get("y", 1), sizes.get("x", 1)) if known else None
     return units, grid, tuple(name if name in ("N", "C", *GRID) else "?" for name in names)
 
@@ -130,13 +151,16 @@ def _zip(axes: tuple[str, ...], trace: Trace) -> list[tuple[str, Any]]:
 
 def receptive_field(trace: Trace | None) -> tuple[ReceptiveField | None, str]:
     """The receptive field on the network's input, or why there is none."""
-    views = trace.spans.get(INPUT, {}) if trace else {}
-    if not views:
+    views = trace.spans.get(INPUT) if trace else None
+    if views is None:
         return None, "not computed from the input"
+    if not views:  # an input without positions
+        return None, WHOLE
     texts = [v for v in views.values() if isinstance(v, str)]
     if texts:
         return None, next((t for t in texts if t != WHOLE), WHOLE)
     spans = [s for s in (views.get(axis, Span()) for axis in GRID) if isinstance(s, Span)]
+    spans = [s.certain() for s in spans]
     size, step, lo = ([float(f(s)) for s in spans] for f in (lambda s: s.hi - s.lo + 1, lambda s: s.step, _lo))
     return ReceptiveField((size[0], size[1]), (step[0], step[1]), (lo[0], lo[1])), ""
 
@@ -145,12 +169,19 @@ def _lo(span: Span) -> float:
     return float(span.lo)
 
 
-def _sole_norm(trace: Trace | None, seen: Observation, by_read: Mapping[int, list[Call]]) -> str:
-    """The batch norm that is the only reader of this output, or ``""``."""
-    if trace is None or len(seen.readers.get(trace.serial, [])) != 1:
+def _sole_norm(
+    trace: Trace | None,
+    axes: tuple[str, ...],
+    units: int,
+    seen: Observation,
+    by_read: Mapping[int, list[Call]],
+) -> str:
+    """The batch norm that is the only reader of this output, or ``""``; it must scale units, not positions."""
+    if trace is None or len(seen.readers.get(trace.serial, [])) != 1 or axes[1:2] != ("C",):
         return ""
     readers = [c for c in by_read.get(trace.serial, []) if isinstance(c.module, BATCH_NORMS)]
-    return readers[0].name if len(readers) == 1 else ""
+    fits = len(readers) == 1 and readers[0].module.num_features == units
+    return readers[0].name if fits else ""
 
 
 def checkpoint_table(tensors: Mapping[str, Tensor], model: str, notes: tuple[str, ...]) -> LayerTable:

@@ -7,7 +7,7 @@ import dataclasses
 import html
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from ..errors import ArgumentError, LoadError
 
 SCHEMA = 1
 _META = "record"
+SHORT = 32  # characters
 
 #: Draws a record for a notebook; the package sets it, so that records need not know how pictures are made.
 display_hook: Callable[[Record], str] | None = None
@@ -60,23 +61,24 @@ def atomic_write(path: str | Path, data: bytes) -> Path:
         LoadError: if it cannot be written (no permission, disk full); an older file stays as it was.
     """
     path = Path(path)
-    temporary = None
+    # short, so that a name as long as the system allows still has room for what is added
+    temporary = path.with_name(f".{path.name[:SHORT]}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, as any file
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # an interrupt, too, leaves nothing behind
+            with contextlib.suppress(OSError, ValueError):
                 os.unlink(temporary)
-        raise LoadError(f"could not write {path}: {error.strerror or error}; nothing there was changed") from error
+            raise
+    except (OSError, ValueError) as error:  # a path with a NUL character is a ValueError
+        why = getattr(error, "strerror", None) or error
+        raise LoadError(f"could not write {str(path)!r}: {why}; nothing there was changed") from error
     return path
 
 
@@ -115,16 +117,22 @@ class Record:
         try:
             arrays, text = decode(path)
             meta = json.loads(text)
+            if not isinstance(meta, dict):
+                raise TypeError("its description is no object")
         except FileNotFoundError as error:
             raise LoadError(f"there is no file {path}") from error
         except Exception as error:  # decoders raise many kinds; all mean the same to the caller
             raise LoadError(f"{path} is not a record that weightatlas wrote, or it is damaged: {error}") from error
-        if not isinstance(meta, dict) or meta.get("kind") != cls.__name__:
-            kind = meta.get("kind") if isinstance(meta, dict) else None
-            raise LoadError(f"{path} holds {kind or 'something else'}, not {cls.__name__}; use {kind or '?'}.load")
-        if meta.get("schema", 0) > SCHEMA:
-            raise LoadError(f"{path} was written by a newer weightatlas (schema {meta['schema']}); please upgrade")
-        return cls._join(path, arrays, meta["fields"])
+        kind, schema = meta.get("kind"), meta.get("schema")
+        if kind != cls.__name__:
+            hint = f"; use {kind}.load" if kind in {sub.__name__ for sub in Record.__subclasses__()} else ""
+            raise LoadError(f"{path} holds {kind or 'something else'}, not {cls.__name__}{hint}")
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise LoadError(f"{path} was written by a newer weightatlas (schema {schema}); please upgrade")
+        try:
+            return cls._join(arrays, meta["fields"])
+        except (ArgumentError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise LoadError(f"{path} is no complete {cls.__name__}: {error}") from error
 
     def _split(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays, and everything else as JSON-ready data."""
@@ -134,15 +142,12 @@ class Record:
         return arrays, {"kind": type(self).__name__, "schema": SCHEMA, "fields": plain}
 
     @classmethod
-    def _join(cls, path: Path, arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> Self:
+    def _join(cls, arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> Self:
         values: dict[str, Any] = dict(arrays)
         for name, value in fields.items():
             build = provenance_from if name == "provenance" else cls._nested.get(name, _tuples)
             values[name] = build(value)
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise LoadError(f"{path} lacks or adds fields of {cls.__name__}: {error}") from error
+        return cls(**values)
 
     def _repr_html_(self) -> str:
         """How a notebook shows the record."""

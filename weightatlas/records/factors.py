@@ -22,7 +22,8 @@ class Factors(Record):
         bound: the same share for the truncated singular value decomposition of equal rank, which no factorization
             of that rank exceeds.
         shares: float32 ``[K]``: each factor's part of ``explained``; they add up to it (Shapley values: half of what
-            two overlapping factors hold together is given to each). Factors are ordered by it.
+            two overlapping factors hold together is given to each; negative for one that mostly cancels others).
+            Factors are ordered by it.
         unit_explained, unit_bound: float32 ``[O]``: the same two numbers for every unit's own weights; jointly
             factorized units share their directions, so ``unit_bound`` is NaN there.
         source, target, units, source_units: as in :class:`Weights`.

@@ -25,6 +25,8 @@ _CONVOLUTION = nn.Conv2d
 _SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
 _NORM = nn.BatchNorm2d
 _RESIDUAL = {"add", "add_"}
+#: What torch files under activations and yet is not one function of one number.
+_NOT_POINTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.GLU)
 
 
 @dataclass
@@ -131,10 +133,8 @@ def _chain(block: Call, seen: Observation) -> tuple[list[Call], list[str]]:
 
 def _check_pointwise(call: Call, block: Call) -> None:
     """Between convolutions only activations may stand: a pooling or attention would not be the identity."""
-    if type(call.module).__name__ not in nn.modules.activation.__all__ or isinstance(
-        call.module, nn.MultiheadAttention | nn.Softmax | nn.Softmax2d | nn.LogSoftmax | nn.Softmin
-    ):
+    if type(call.module).__name__ not in nn.modules.activation.__all__ or isinstance(call.module, _NOT_POINTWISE):
         raise ArgumentError(
             f"{block.name!r} cannot be multiplied out: {call.name!r} is a {type(call.module).__name__}, "
-            "which is neither a convolution, a batch norm nor an activation"
+            "which is neither a 2-d convolution, a 2-d batch norm nor an activation of single units"
         )

@@ -134,13 +134,19 @@ def _from_module(net: Network, layer: Layer, module: nn.Module, fold: bool) -> W
 
 
 def _origin(layer: Layer, module: nn.Module) -> tuple[float, float]:
-    """Where element (0, 0) lies: as observed, else from the module's padding."""
+    """Where element (0, 0) lies: as observed, else by the module's padding."""
     if layer.origin is not None:
         return layer.origin
     padding = getattr(module, "padding", 0)
-    padding = padding if isinstance(padding, tuple) else (0,)
-    pads = (0,) * (2 - len(padding)) + padding
-    return (-float(pads[0]), -float(pads[1]))
+    if padding == "same":  # the smaller half comes first
+        kernel, dilation = layer.kernel or (1, 1), layer.dilation or (1, 1)
+        return (-((kernel[0] - 1) * dilation[0] // 2), -((kernel[1] - 1) * dilation[1] // 2))
+    pads = padding if isinstance(padding, tuple) else (0,)
+    y, x = (0,) * (2 - len(pads)) + pads
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):  # from the far end, in steps of the source grid
+        (kernel, stride, dilation) = (layer.kernel or (1, 1), layer.stride or (1, 1), layer.dilation or (1, 1))
+        return (y * stride[0] - (kernel[0] - 1) * dilation[0], x * stride[1] - (kernel[1] - 1) * dilation[1])
+    return (-float(y), -float(x))
 
 
 def _common(net: Network, layer: Layer) -> dict[str, Any]:
@@ -176,8 +182,9 @@ def _from_block(net: Network, layer: Layer, fold: bool) -> Weights:
 def _from_tensor(net: Network, layer: Layer) -> Weights:
     """A checkpoint's tensor: nothing but its shape tells what it is."""
     tensor = net.tensors.get(f"{layer.name}.weight", net.tensors.get(layer.name))
-    if tensor is None or tensor.is_quantized or not tensor.is_floating_point():
-        kind = getattr(tensor, "dtype", "missing")
+    if tensor is None or tensor.is_quantized or not tensor.is_floating_point() or tensor.layout != torch.strided:
+        sparse = tensor is not None and tensor.layout != torch.strided
+        kind = "sparse" if sparse else getattr(tensor, "dtype", "missing")
         raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; dequantise them first")
     values = tensor.float().reshape(*tensor.shape[:2], *(1,) * (4 - tensor.ndim), *tensor.shape[2:])
     weights = Weights(

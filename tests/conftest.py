@@ -1,0 +1,27 @@
+"""What several test files share: the embedded network, and photos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import weightatlas as wa
+
+
+@pytest.fixture(scope="session")
+def lite0() -> wa.Network:
+    return wa.load("efficientnet_lite0")
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, np.ndarray]:
+    """Three photos as uint8 [H, W, 3] of different sizes."""
+    from skimage import data
+
+    return {"cat": data.chelsea(), "coffee": data.coffee(), "astronaut": data.astronaut()}
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
