@@ -25,6 +25,15 @@ def small():
     return wa.load(module, input=wa.InputSpec(shape=(3, 16, 16)))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Problems this small gain nothing from threads, and lose much where other processes are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def net():
     return small()

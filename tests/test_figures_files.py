@@ -185,7 +185,7 @@ class TestEveryFigure:
         widths = [int(w) for w in re.findall(r'<div class="w(\d+)"', words)]
         steps = re.findall(
             r"@container \(min-width:(\d+)px\){\.wa-figure>div\[class\]{display:none}"
-            r"\.wa-figure>div\.w(\d+){display:block}}",
+            r"\.wa-figure>div\.w(\d+){display:block}\.wa-figure figcaption{[^{}]*}}",
             words,
         )
         assert len(steps) == words.count("@container") == len(widths)

@@ -35,7 +35,9 @@ def test_bytes_and_floats_mean_the_same() -> None:
     ours = to_input(images, spec(mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2)))
     assert (ours.shape, ours.dtype) == ((2, 3, 8, 8), torch.float32)
     for dtype in (np.float64, np.float32):
-        torch.testing.assert_close(to_input((images / 255).astype(dtype), spec(mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2))), ours)
+        torch.testing.assert_close(
+            to_input((images / 255).astype(dtype), spec(mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2))), ours
+        )
     torch.testing.assert_close(to_input(torch.from_numpy(images), spec(mean=(0.1, 0.2, 0.3), std=(0.5, 1, 2))), ours)
 
 

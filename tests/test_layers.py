@@ -70,7 +70,7 @@ def test_a_single_module_is_its_own_layer() -> None:
         (nn.Conv2d(4, 4, 1, groups=2), "grouped conv"), (nn.ConvTranspose2d(4, 4, 2), "transposed conv"),
         (nn.BatchNorm2d(4), "norm"), (nn.InstanceNorm2d(4), "norm"), (nn.GroupNorm(2, 4), "norm"),
         (nn.LayerNorm(8), "norm"), (nn.LocalResponseNorm(2), "norm"), (nn.RMSNorm(8), "norm"),
-        (nn.ReLU6(), "activation"), (nn.GELU(), "activation"), (nn.Softmax(1), "activation"), (nn.PReLU(), "activation"),
+        (nn.ReLU6(), "activation"), (nn.GELU(), "activation"), (nn.Softmax(1), "activation"),
         (nn.MaxPool2d(2), "pool"), (nn.AdaptiveAvgPool2d(1), "pool"), (nn.Flatten(), "other"), (nn.Dropout(), "other"),
         (nn.Linear(8, 4), "linear"), (nn.Sequential(nn.ReLU()), "block"),
         (nn.MultiheadAttention(4, 2), "block"),
@@ -84,10 +84,17 @@ def test_kinds(module, kind: str) -> None:
 
 def test_what_a_convolution_says_of_itself() -> None:
     module = nn.Sequential(
-        nn.Conv2d(4, 8, (3, 5), stride=(2, 1), padding=(1, 4), dilation=(1, 2), groups=2), nn.ConvTranspose2d(8, 2, 4, 2, 1)
+        nn.Conv2d(4, 8, (3, 5), stride=(2, 1), padding=(1, 4), dilation=(1, 2), groups=2),
+        nn.ConvTranspose2d(8, 2, 4, 2, 1),
     )
     first, second = table(module, 4, 9, 12).values()
-    assert (first.input_channels, first.kernel, first.stride, first.dilation, first.groups) == (4, (3, 5), (2, 1), (1, 2), 2)
+    assert (first.input_channels, first.kernel, first.stride, first.dilation, first.groups) == (
+        4,
+        (3, 5),
+        (2, 1),
+        (1, 2),
+        2,
+    )
     assert (first.origin, first.grid) == ((-1, -4), (5, 12))
     # transposed: out[t] reads in[(t + padding − j) / stride]; turned, its first element is j = 3
     assert (second.stride, second.dilation, second.origin) == ((0.5, 0.5), (0.5, 0.5), (-1, -1))
@@ -193,14 +200,23 @@ def test_constants_of_the_networks_own() -> None:
     class Learned(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.start, self.conv, self.out = nn.Parameter(torch.rand(1, 3, 8, 8)), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+            self.start, self.conv, self.out = (
+                nn.Parameter(torch.rand(1, 3, 8, 8)),
+                nn.Conv2d(3, 4, 3),
+                nn.Conv2d(4, 2, 1),
+            )
 
         def forward(self, x):
             return self.out(self.conv(self.start) * x.mean())
 
     layers = table(Learned(), 3, 8, 8)
     assert (layers["conv"].units, layers["conv"].receptive_note) == (4, "not computed from the input")
-    assert wa.direct_weights(wa.load(Learned(), input=wa.InputSpec(shape=(3, 8, 8))), "conv").values.shape == (4, 3, 3, 3)
+    assert wa.direct_weights(wa.load(Learned(), input=wa.InputSpec(shape=(3, 8, 8))), "conv").values.shape == (
+        4,
+        3,
+        3,
+        3,
+    )
     assert layers["out"].receptive_note != ""
 
 
@@ -234,11 +250,15 @@ def test_the_embedded_network(lite0) -> None:
 
 
 def test_a_checkpoint_shows_its_tensors(tmp_path) -> None:
-    state = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 5, groups=8), nn.Conv1d(8, 4, 7)).state_dict()
+    state = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 5, groups=8), nn.Conv1d(8, 4, 7)
+    ).state_dict()
     state["head"], state["scalar"] = torch.rand(10, 4), torch.rand(())
     torch.save(state, tmp_path / "w.pth")
     layers = wa.load(tmp_path / "w.pth").layers
-    facts = {n: (layer.kind, layer.units, layer.input_channels, layer.kernel, layer.groups) for n, layer in layers.items()}
+    facts = {
+        n: (layer.kind, layer.units, layer.input_channels, layer.kernel, layer.groups) for n, layer in layers.items()
+    }
     assert facts == {
         "0": ("conv", 8, 3, (3, 3), None),
         "2": ("depthwise conv", 8, 8, (5, 5), 8),
@@ -246,5 +266,5 @@ def test_a_checkpoint_shows_its_tensors(tmp_path) -> None:
         "head": ("linear", 10, 4, (1, 1), None),
     }
     assert {(layer.grid, layer.receptive_field) for layer in layers.values()} == {(None, None)}
-    with pytest.raises(UnknownNameError, match="nearest: '2'|there are: '0'"):
+    with pytest.raises(UnknownNameError, match=r"nearest: '2'|there are: '0'"):
         layers["22"]

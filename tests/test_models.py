@@ -123,7 +123,10 @@ def _without(state, key):
         (lambda s: s | {"other.weight": torch.ones(2)}, r"too many 1 \(other.weight\)"),
         (lambda s: _without(s, "_conv_head.weight"), r"lacks 1 \(conv_head.weight\)"),
         (lambda s: _without(s, "_blocks.3._bn0.running_var"), r"lacks 1 \(blocks.2.0.bn1.running_var\)"),
-        (lambda s: s | {"_fc.weight": torch.ones(10, 1280)}, r"classifier.weight is \(10, 1280\) instead of \(1000, 1280\)"),
+        (
+            lambda s: s | {"_fc.weight": torch.ones(10, 1280)},
+            r"classifier.weight is \(10, 1280\) instead of \(1000, 1280\)",
+        ),
         (lambda s: s | {"_fc.weight": torch.ones(1000, 1280, dtype=torch.int8)}, "classifier.weight is torch.int8"),
     ],
 )
@@ -153,7 +156,9 @@ def test_unknown_models() -> None:
 
 
 def test_input_spec_in_its_forms() -> None:
-    spec = wa.InputSpec(shape=[3, 20, np.int64(30)], mean=np.array([0.1, 0.2, 0.3]), std=np.float32(2), value_range=(0, 255))
+    spec = wa.InputSpec(
+        shape=[3, 20, np.int64(30)], mean=np.array([0.1, 0.2, 0.3]), std=np.float32(2), value_range=(0, 255)
+    )
     assert (spec.shape, spec.channels, spec.grid) == ((3, 20, 30), 3, (20, 30))
     assert (spec.mean, spec.std, spec.value_range) == ((0.1, 0.2, 0.3), (2.0,) * 3, (0.0, 255.0))
     assert wa.InputSpec(shape=(1, 8, 8)).channel_names == ("grey",)

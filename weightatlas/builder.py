@@ -219,7 +219,7 @@ def file_stem(layer: str) -> str:
 
     Example:
         >>> file_stem("blocks.4.1"), file_stem("relu#2")
-        ('weights-blocks.4.1', 'weights-relu_2-af58cccb')
+        ('weights-blocks.4.1', 'weights-relu_2-5b118244')
     """
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in layer)[:LONGEST_STEM]
     mark = "" if plain == layer else "-" + hashlib.sha256(layer.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
@@ -55,8 +56,8 @@ def load(
     if not isinstance(source, str | Path):
         raise ArgumentError(f"load takes a name, a path or a torch module, not a {type(source).__name__}")
     path = Path(source)
-    named = source in FAMILIES  # a folder of the same name, such as an atlas, does not hide the model
-    if not named and (isinstance(source, Path) or path.suffix in SUFFIXES or path.exists()):
+    # a folder of the same name, such as an atlas, does not hide a model
+    if isinstance(source, Path) or (source not in FAMILIES and (path.suffix in SUFFIXES or path.exists())):
         if input is not None or weights is not None:
             raise ArgumentError(f"{path} alone is a checkpoint; input= and weights= go with a module or a name")
         checkpoint = read_checkpoint(path)
@@ -97,6 +98,10 @@ def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) ->
 
 def _from_module(module: nn.Module, input: InputSpec | None) -> Network:
     name = type(module).__name__
+    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        raise LoadError(
+            f"{name} is TorchScript, whose modules cannot be watched; load the Python module it was made from"
+        )
     tensors = (*module.named_parameters(), *module.named_buffers())
     lazy = [n for n, p in tensors if nn.parameter.is_lazy(p)]
     if lazy:

@@ -5,7 +5,8 @@ One rule per operator maps the traces of the inputs to the trace of the output. 
     dims   meaning of each axis: "N", "C", "y", "x", several merged ones, or "?"
     spans  per root tensor and grid axis, the interval that position t sees: t · step + lo … t · step + hi
 
-Fractions keep it exact through upsampling. What cannot be told is said to be unknown, never guessed.
+Fractions keep it exact through upsampling. What cannot be told is said to be unknown, never guessed. One thing is not
+followed: a plain number taken out of a tensor (``.item()``) and put back in.
 Source of the arithmetic: Araujo, Norris & Sim, "Computing Receptive Fields of Convolutional Neural Networks",
 Distill, 2019.
 """

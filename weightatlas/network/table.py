@@ -50,9 +50,7 @@ def _layer(call: Call, seen: Observation, by_read: Mapping[int, list[Call]]) -> 
     field, note = receptive_field(trace)
     if grid is None and field is not None:
         field, note = None, "unknown: the output has no grid of positions"
-    if not units and (trace is None or "?" in axes):  # what the module itself says
-        units = int(getattr(call.module, "out_channels", 0) if _is_convolution(call.module) else units)
-        units = call.module.out_features if isinstance(call.module, nn.Linear) else units
+    units = units or _own_units(call.module)
     return Layer(
         name=call.name,
         kind=kind_of(call.module),
@@ -70,8 +68,11 @@ def _layer(call: Call, seen: Observation, by_read: Mapping[int, list[Call]]) -> 
     )
 
 
-def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, _CONVOLUTIONS + _TRANSPOSED)
+def _own_units(module: nn.Module) -> int:
+    """The units that a convolution or linear module says it has, where its output's axes could not be told."""
+    if isinstance(module, _CONVOLUTIONS + _TRANSPOSED):
+        return module.out_channels
+    return module.out_features if isinstance(module, nn.Linear) else 0
 
 
 def kind_of(module: nn.Module) -> str:
@@ -177,7 +178,9 @@ def _sole_norm(
     by_read: Mapping[int, list[Call]],
 ) -> str:
     """The batch norm that is the only reader of this output, or ``""``; it must scale units, not positions."""
-    if trace is None or len(seen.readers.get(trace.serial, [])) != 1 or axes[1:2] != ("C",):
+    if trace is None or len(seen.readers.get(trace.serial, [])) != 1:
+        return ""
+    if axes[1:2] != ("C",) or axes.count("C") > 1:
         return ""
     readers = [c for c in by_read.get(trace.serial, []) if isinstance(c.module, BATCH_NORMS)]
     fits = len(readers) == 1 and readers[0].module.num_features == units

@@ -19,7 +19,7 @@ class ReceptiveField:
 
     Position ``t`` of the layer's grid sees the pixels from ``t · stride + offset`` to
     ``t · stride + offset + size − 1``, before clipping to the image.
-    Where positions differ (after upsampling), ``size`` covers them all.
+    Where positions differ (after upsampling, or in a margin of mirrored pixels), ``size`` covers them all.
 
     Args:
         size: extent.

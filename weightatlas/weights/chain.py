@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -55,6 +54,7 @@ def chain_kernel(
     fold: bool,
     weight_of: Callable[[nn.Module, str], Tensor],
     scale_of: Callable[[nn.Module], Tensor | None],
+    origin_of: Callable[[Layer, nn.Module], tuple[float, float]],
 ) -> Kernel:
     """The product of a block's convolutions.
 
@@ -65,16 +65,15 @@ def chain_kernel(
     block = next(call for call in seen.calls if call.name == layer.name)
     chain, notes = _chain(block, seen)
     values: Tensor | None = None
+    last: Tensor | None = None  # what the norm behind the last convolution multiplies it by
     origin, stride = (0.0, 0.0), (1.0, 1.0)
     norm, replaced = "", []
     for call in reversed(chain):
         module = call.module
         if isinstance(module, _CONVOLUTION):
             weight = weight_of(module, call.name)
-            if values is None:
-                values = torch.eye(weight.shape[0])[:, :, None, None]
-            values = _compose(values, weight, module)
-            start = net.layers[call.name].origin or tuple(-float(p) for p in module.padding)  # pyright: ignore[reportArgumentType]
+            values = _full(weight, module, last) if values is None else _compose(values, weight, module)
+            start = origin_of(net.layers[call.name], module)
             origin = (origin[0] * module.stride[0] + start[0], origin[1] * module.stride[1] + start[1])
             stride = (stride[0] * module.stride[0], stride[1] * module.stride[1])
         elif isinstance(module, _NORM):
@@ -86,12 +85,26 @@ def chain_kernel(
             if values is not None:
                 values = values * scale.view(1, -1, 1, 1)
             elif fold:
-                norm, values = call.name, torch.diag(scale)[:, :, None, None]
+                norm, last = norm or call.name, scale if last is None else last * scale
         elif not isinstance(module, _SILENT):
             replaced.append((type(module).__name__, call.name, "identity"))
     if values is None:
         raise ArgumentError(f"{layer.name!r} ({layer.type}) holds no convolution")
     return Kernel(values.contiguous(), origin, stride, norm, replaced[::-1], notes)
+
+
+def _full(weight: Tensor, module: nn.Conv2d, scale: Tensor | None) -> Tensor:
+    """The last convolution's own kernel with groups and dilation unfolded.
+
+    Written out, not as a product with the identity: 0 · NaN would carry one unit's bad values to all.
+    """
+    rows, seen = weight.shape[0] // module.groups, weight.shape[1]
+    size = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
+    full = weight.new_zeros((weight.shape[0], seen * module.groups, *size))
+    for g in range(module.groups):
+        inner = full[g * rows : (g + 1) * rows, g * seen : (g + 1) * seen]
+        inner[:, :, :: module.dilation[0], :: module.dilation[1]] = weight[g * rows : (g + 1) * rows]
+    return full if scale is None else full * scale.view(-1, 1, 1, 1)
 
 
 def _compose(values: Tensor, weight: Tensor, module: nn.Conv2d) -> Tensor:

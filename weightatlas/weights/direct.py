@@ -79,8 +79,9 @@ def direct_weights(
 def _no_weights(net: Network, layer: Layer) -> str:
     readable = [n for n, known in net.layers.items() if known.kernel is not None]
     near = [n for n in readable if n.rpartition(".")[0] == layer.name.rpartition(".")[0]] or readable
-    shown = ", ".join(repr(n) for n in near[:4])
-    return f"{layer.name!r} is a {layer.kind} ({layer.type}) without direct weights; layers that have them: {shown}"
+    shown = ", ".join(repr(n) for n in near[:4]) or "none"
+    article = "an" if layer.kind[0] in "aeiou" else "a"
+    return f"{layer.name!r} is {article} {layer.kind} ({layer.type}) without direct weights; layers with them: {shown}"
 
 
 def module_weight(module: nn.Module, name: str) -> Tensor:
@@ -134,17 +135,25 @@ def _from_module(net: Network, layer: Layer, module: nn.Module, fold: bool) -> W
 
 
 def _origin(layer: Layer, module: nn.Module) -> tuple[float, float]:
-    """Where element (0, 0) lies: as observed, else by the module's padding."""
+    """Where element (0, 0) lies: as observed, else by the module's padding.
+
+    Raises:
+        ArgumentError: if neither tells.
+    """
     if layer.origin is not None:
         return layer.origin
+    if not any(type(module).forward is kind.forward for kind in READABLE):
+        raise ArgumentError(
+            f"where {layer.name!r} ({layer.type}) reads its source cannot be told: the axes of its input are unknown, "
+            "and it has a forward of its own that may pad. Load the part of the network around it as a module"
+        )
     padding = getattr(module, "padding", 0)
+    kernel, stride, dilation = (v or (1, 1) for v in (layer.kernel, layer.stride, layer.dilation))
     if padding == "same":  # the smaller half comes first
-        kernel, dilation = layer.kernel or (1, 1), layer.dilation or (1, 1)
         return (-((kernel[0] - 1) * dilation[0] // 2), -((kernel[1] - 1) * dilation[1] // 2))
     pads = padding if isinstance(padding, tuple) else (0,)
     y, x = (0,) * (2 - len(pads)) + pads
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):  # from the far end, in steps of the source grid
-        (kernel, stride, dilation) = (layer.kernel or (1, 1), layer.stride or (1, 1), layer.dilation or (1, 1))
         return (y * stride[0] - (kernel[0] - 1) * dilation[0], x * stride[1] - (kernel[1] - 1) * dilation[1])
     return (-float(y), -float(x))
 
@@ -163,7 +172,7 @@ def _common(net: Network, layer: Layer) -> dict[str, Any]:
 
 
 def _from_block(net: Network, layer: Layer, fold: bool) -> Weights:
-    kernel: Kernel = chain_kernel(net, layer, fold, module_weight, norm_scale)
+    kernel: Kernel = chain_kernel(net, layer, fold, module_weight, norm_scale, _origin)
     common = _common(net, layer)
     read = Counter(operator for operator, _, _ in kernel.replaced)
     notes = [f"{count} {operator} read as the identity" for operator, count in read.items()]
