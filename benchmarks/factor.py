@@ -47,7 +47,7 @@ def sklearn_factors(x: np.ndarray, rank: int) -> np.ndarray:
     from sklearn.decomposition import NMF
 
     split = np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis=1)
-    model = NMF(rank)
+    model = NMF(n_components=rank)  # pyright: ignore[reportArgumentType]  # its annotation says str only
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says when its 200 iterations did not suffice
         space = model.fit_transform(split)

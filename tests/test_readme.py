@@ -44,7 +44,7 @@ def test_the_picture_is_what_the_command_beside_it_draws(tmp_path, monkeypatch):
     kept = Image.open(ROOT / picture).convert("RGB")
     assert drawn.size == kept.size
     difference = np.abs(np.asarray(drawn, int) - np.asarray(kept, int)).mean()
-    assert difference < 1.0  # other processors round differently; another layer, theme or unit would differ by tens
+    assert difference < 4  # other processors may round differently; another layer or theme differs by tens
 
 
 def test_its_commands_are_those_of_the_program():

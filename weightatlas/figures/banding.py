@@ -25,7 +25,7 @@ def banding_plot(banding: Banding, *, palette: Palette = "classic") -> Figure:
         palette: colours of row and column share.
 
     Returns:
-        A figure with, per layer: the row share (disc), the column share (ring), the permutation interval of the row
+        A figure with, per layer, the row share (disc), the column share (ring), the permutation interval of the row
         share (grey band) and its expected value (tick). Layers that are not judged stand apart below, with the reason.
         ``data["rows"]`` holds the numbers.
     """

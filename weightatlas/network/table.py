@@ -206,8 +206,9 @@ def checkpoint_table(tensors: Mapping[str, Tensor], model: str, notes: tuple[str
                 input_channels=inputs if kind != "depthwise conv" else outputs,
                 kernel=(kernel[-2], kernel[-1]),
                 groups=outputs if kind == "depthwise conv" else None,
-                receptive_note="a checkpoint does not tell how its layers are joined",
+                receptive_note="unknown",
                 parameters=math.prod(tensor.shape),
             )
         )
-    return LayerTable(layers, model, notes)
+    told = "a checkpoint does not tell how its layers are joined: grids and receptive fields are unknown"
+    return LayerTable(layers, model, (*notes, told))

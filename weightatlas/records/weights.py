@@ -132,14 +132,14 @@ class Weights(Record):
                 seen = self.seen_units(row)
                 full[row, seen.start : seen.stop] = values[row]
             values = full
-        dilation = tuple(max(int(d), 1) if d >= 1 else d for d in self.dilation)
-        steps = tuple(int(max(d, 1)) for d in dilation)
-        if steps != (1, 1):
+        # whole steps between elements become zeros; fractions (transposed convolutions) stay as they are
+        steps = [int(d) if d > 1 and d == int(d) else 1 for d in self.dilation]
+        if steps != [1, 1]:
             size = [(n - 1) * s + 1 for n, s in zip(values.shape[2:], steps, strict=True)]
             spread = np.zeros((*values.shape[:2], *size), np.float32)
             spread[:, :, :: steps[0], :: steps[1]] = values
             values = spread
-        left = tuple(d if d < 1 else 1 for d in dilation)
+        left = (self.dilation[0] / steps[0], self.dilation[1] / steps[1])
         return dataclasses.replace(self, values=values, groups=1, dilation=left)
 
     def require_finite(self) -> None:
