@@ -38,8 +38,8 @@ def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -
             (0), ``fold_norm`` (True), ``palette``; for ``"banding"``: ``permutations``, ``seed``, ``palette``.
 
     Returns:
-        For ``"weights"``, what suits the layer. One that reads RGB pixels is shown in its own colours, a depthwise one as
-        signed maps, any other as the RGB grid of its factors.
+        For ``"weights"``, what suits the layer. One that reads RGB pixels is shown in its own colours, a depthwise
+        one as signed maps, any other as the RGB grid of its factors.
 
     Raises:
         ArgumentError, UnknownNameError: for a kind, layer or option that does not exist or does not go together.

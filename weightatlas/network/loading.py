@@ -31,7 +31,8 @@ def load(
         weights: for a name, a file of weights to use instead of the published ones.
 
     Returns:
-        The network. A module is run once on an example when ``.layers`` is first read, and at once if ``input`` is missing.
+        The network. A module is run once on an example when ``.layers`` is first read, or at once if ``input`` is
+        missing.
 
     Raises:
         UnknownNameError: for a name that is neither a model nor a file.
