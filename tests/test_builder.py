@@ -16,6 +16,8 @@ import weightatlas as wa
 from weightatlas.builder import file_stem, overview_layers
 from weightatlas.errors import ArgumentError, LoadError, UnknownNameError, WeightValuesError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def small():
     torch.manual_seed(0)
@@ -23,15 +25,6 @@ def small():
         nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 8, 3, groups=2), nn.Conv2d(8, 4, 1)
     )
     return wa.load(module, input=wa.InputSpec(shape=(3, 16, 16)))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Problems this small gain nothing from threads, and lose much where other processes are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_blocks_of_the_embedded_network(lite0, name: str) -> None:
 
 
 def test_the_last_norm_is_folded_on_request(lite0) -> None:
-    from weightatlas.weights.direct import norm_scale
+    from weightatlas.weights.tensors import norm_scale
 
     raw, folded = (wa.direct_weights(lite0, "blocks.3.1", fold_norm=fold) for fold in (False, True))
     scale = norm_scale(lite0.module.blocks[3][1].bn3).numpy()

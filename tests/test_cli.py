@@ -13,16 +13,9 @@ import weightatlas as wa
 from weightatlas import cli
 from weightatlas.errors import ArgumentError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MODEL = "efficientnet_lite0"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Problems this small gain nothing from threads, and lose much where other processes are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ and a batch norm on the way scales the channels of K. Activations are left out, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.nn import functional
 from ..errors import ArgumentError
 from ..network import Call, Network, Observation
 from ..records import Layer
+from .tensors import kernel_origin, module_weight, norm_scale
 
 _CONVOLUTION = nn.Conv2d
 _SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -48,14 +48,7 @@ class Kernel:
     notes: list[str]
 
 
-def chain_kernel(
-    net: Network,
-    layer: Layer,
-    fold: bool,
-    weight_of: Callable[[nn.Module, str], Tensor],
-    scale_of: Callable[[nn.Module], Tensor | None],
-    origin_of: Callable[[Layer, nn.Module], tuple[float, float]],
-) -> Kernel:
+def chain_kernel(net: Network, layer: Layer, fold: bool) -> Kernel:
     """The product of a block's convolutions.
 
     Raises:
@@ -71,13 +64,13 @@ def chain_kernel(
     for call in reversed(chain):
         module = call.module
         if isinstance(module, _CONVOLUTION):
-            weight = weight_of(module, call.name)
+            weight = module_weight(module, call.name)
             values = _full(weight, module, last) if values is None else _compose(values, weight, module)
-            start = origin_of(net.layers[call.name], module)
+            start = kernel_origin(net.layers[call.name], module)
             origin = (origin[0] * module.stride[0] + start[0], origin[1] * module.stride[1] + start[1])
             stride = (stride[0] * module.stride[0], stride[1] * module.stride[1])
         elif isinstance(module, _NORM):
-            scale = scale_of(module)
+            scale = norm_scale(module)
             if scale is None:
                 raise ArgumentError(
                     f"{call.name!r} normalises by its own input's statistics, so {layer.name!r} has no fixed weights"
