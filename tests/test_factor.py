@@ -137,6 +137,12 @@ def test_per_unit_semi_reaches_the_bound_on_real_kernels(block):
     assert (ratio > 1 - 1e-4).all()
 
 
+def test_per_unit_semi_is_near_the_bound_on_noise_too():
+    x = np.random.default_rng(0).normal(size=(480, 256, 5, 5)).astype(np.float32)
+    f = wa.factorize(x, 3, "space", "semi", per_unit=True)
+    assert 1 - 1e-6 < (1 - f.explained) / (1 - f.bound) < 1.01
+
+
 @pytest.mark.parametrize("side", ["space", "channels"])
 def test_joint_semi_beats_twenty_plain_starts(block, side):
     some = block.select(range(0, 112, 4))
@@ -265,6 +271,7 @@ def test_grouped_weights_are_unfolded():
         ({"rank": 0}, "rank 0 is not among 1 … 4"),
         ({"rank": 5}, "rank 5 is not among 1 … 4: the data are 18 positions × 4 source units"),
         ({"rank": 2.0}, "rank 2.0"),
+        ({"rank": True}, "rank True"),
         ({"method": "nmf"}, "method='nmf' is none of 'posneg', 'semi', 'svd'"),
         ({"nonnegative": "both"}, "nonnegative='both' is none of"),
         ({"method": "svd"}, "goes with nonnegative='none'"),

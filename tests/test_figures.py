@@ -55,6 +55,7 @@ class TestNmfGrid:
         assert tiles(root)[1][:, 0].tolist() == [blue, red, green]  # each tile on its own scale
         assert "blue is its uppermost factor, red the middle one, green the lowest" in drawn.caption
         assert "do not compare across tiles" in drawn.caption
+        assert "every tile has its own scale" in drawn.caption
         assert not [t for t in texts(root) if t.startswith("factor")]
         sideways = factors(o=2, h=1, w=3, per_unit=True, space=space[:, :, :1].transpose(0, 2, 1, 3))
         assert tiles(parse(wa.figures.nmf_grid(sideways)))[1, 0].tolist() == [blue, red, green]

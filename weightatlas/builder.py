@@ -230,10 +230,8 @@ def _page(net: Network, sections: list[str]) -> str:
     name = figures.escape(net.name)
     spec = net.input
     takes = f"Input {' × '.join(map(str, spec.shape))} ({_listed(spec.channel_names)}). " if spec else ""
-    count = sum(t.numel() for n, t in net.tensors.items() if not n.endswith("num_batches_tracked"))
-    intro = (
-        f"{takes}{len(net.layers)} layers, {count:,} weights. Red, green and blue are factors unless said otherwise."
-    )
+    size = f"{len(net.layers)} layers, {net.parameters:,} parameters"
+    intro = f"{takes}{size}. Red, green and blue are factors unless said otherwise."
     table = figures.layer_table(net.layers)
     notes = "".join(f"<p class=quiet>{figures.escape(n)}</p>" for n in net.notes if n not in net.layers.notes)
     body = f"<h1>{name}</h1><p class=quiet>{figures.escape(intro)}</p>{notes}{''.join(sections)}<h2>Layers</h2>{table}"

@@ -45,7 +45,7 @@ def compute(
     size = torch.linalg.vector_norm(rows, dim=1).double().square() * square
     energy = torch.minimum(known.energy * square, size if per_unit else size.sum())
     total = float(size.sum())
-    explained = float(held.sum()) / total if total > 0 else 1.0
+    explained = min(float(held.sum()) / total, 1.0) if total > 0 else 1.0
     return dict(
         space=_numpy(space.reshape(o, h, w, rank)),
         channels=_numpy(channels.transpose(1, 2).reshape((o, rank, i) if per_unit else (rank, i))),

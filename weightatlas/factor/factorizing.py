@@ -17,7 +17,7 @@ Method = Literal["posneg", "semi", "svd"]
 
 JOINT_RESTARTS, UNIT_RESTARTS = 8, 1
 ITERATIONS = {"semi": 200, "posneg": 400}
-JOINT_TOLERANCE, UNIT_TOLERANCE = 1e-5, {"semi": 1e-3, "posneg": 1e-5}
+JOINT_TOLERANCE, UNIT_TOLERANCE = 1e-5, {"semi": 5e-4, "posneg": 1e-5}
 
 
 def factorize(
@@ -51,7 +51,7 @@ def factorize(
         restarts: starts of which the best is kept; default 8 jointly, 1 per unit. The first one is spectral.
         iterations: at most so many sweeps over the factors; default 200 (semi) or 400 (posneg).
         tolerance: a problem is done when no restart gained more than this share of its squared norm in three sweeps;
-            default 1e-5 jointly, 1e-3 per unit with semi.
+            default 1e-5 jointly, 5e-4 per unit with semi.
         device: where to compute, default the CPU.
 
     Returns:
@@ -137,7 +137,7 @@ def _check(
     o, _, h, width = w.values.shape
     positions = h * width * (1 if per_unit else o)
     most = min(positions, w.source_units)
-    if not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
         what = f"{positions} positions" + (" a unit" if per_unit else "")
         raise ArgumentError(f"rank {rank} is not among 1 … {most}: the data are {what} × {w.source_units} source units")
     if restarts < 1 or (iterations is not None and iterations < 1):

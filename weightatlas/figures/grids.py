@@ -109,8 +109,8 @@ def _place_words(f: Factors) -> str:
 def _factor_caption(f: Factors) -> str:
     if f.per_unit:
         joint = (
-            f"Each of the {len(f.units)} units was factorized on its own: {_place_words(f)}; "
-            "mixes of source units do not compare across tiles"
+            f"Each of the {len(f.units)} units was factorized on its own: {_place_words(f)}, whatever the layer; mixes "
+            "of source units do not compare across tiles, and every tile has its own scale"
         )
     else:
         joint = (

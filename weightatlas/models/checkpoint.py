@@ -83,8 +83,11 @@ def _read_pickle(path: Path) -> Any:
                 "run any code. If you trust it, open it yourself and save its state_dict() with torch.save, or give "
                 "the module itself to load()"
             ) from error
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LoadError(f"{path} is not a readable PyTorch file, or it is truncated: {first}") from error
+        # torch's own words advise to turn the safety off, so the kind of error must do
+        raise LoadError(
+            f"{path} is not a readable PyTorch file, or it is truncated ({type(error).__name__}); save a state dict "
+            "with torch.save again, or give a .safetensors file"
+        ) from error
 
 
 def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:

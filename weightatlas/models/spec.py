@@ -33,7 +33,7 @@ class InputSpec:
         mean, std: normalisation ``(x − mean) / std`` in units of ``value_range``; one number, or one per channel.
         resize: ``"crop"`` scales the short side to fit and cuts the centre out, ``"stretch"`` scales both sides to
             fit, ``"exact"`` refuses images of any other size. Scaling is bilinear and antialiased.
-        channel_names: one name per channel; by default ``grey`` or ``red, green, blue``, else numbers.
+        channel_names: one name per channel; by default ``grey`` or ``red, green, blue`` for images, else numbers.
 
     Raises:
         ArgumentError: for shapes, ranges, deviations or names that cannot be meant.
@@ -69,7 +69,8 @@ class InputSpec:
         if any(s <= 0 for s in std):
             raise ArgumentError(f"InputSpec std {self.std} must be positive everywhere")
         names = tuple(str(n) for n in self.channel_names)
-        names = names or CHANNEL_NAMES.get(shape[0], tuple(str(i) for i in range(shape[0])))
+        usual = CHANNEL_NAMES.get(shape[0]) if len(shape) == 3 else None  # a signal's channels are no colours
+        names = names or usual or tuple(str(i) for i in range(shape[0]))
         if len(names) != shape[0]:
             raise ArgumentError(f"InputSpec has {shape[0]} channels but {len(names)} channel_names: {names}")
         for field, value in (

@@ -80,6 +80,12 @@ class Network:
         return digest.hexdigest()
 
     @property
+    def parameters(self) -> int:
+        """The number of trained values: a module's parameters, all floating-point values of a checkpoint."""
+        values = self.module.parameters() if self.module is not None else self.tensors.values()
+        return sum(v.numel() for v in values if v.is_floating_point())
+
+    @property
     def provenance(self) -> Provenance:
         """What every result of this network carries."""
         return Provenance(self.name, self.weights_hash, package_version(), self.notes)
@@ -115,5 +121,4 @@ class Network:
 
     def __repr__(self) -> str:
         what = f"{type(self.module).__name__}, input {self.input.shape}" if self.input else "checkpoint"
-        count = sum(t.numel() for t in self.tensors.values())
-        return f"Network({self.name}: {what}, {count:,} numbers)"
+        return f"Network({self.name}: {what}, {self.parameters:,} parameters)"
