@@ -84,7 +84,12 @@ def weights_figure(
     units = net.layers[layer].unit_indices(units) if units is not None else None
     weights = direct_weights(net, layer, fold_norm=fold_norm)
     factoring = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
-    asked = {k: v for k, v in factoring.items() if v is not None}
+    return _drawn(weights, units, {k: v for k, v in factoring.items() if v is not None}, palette)
+
+
+def _drawn(weights: Weights, units: Iterable[int] | None, asked: dict[str, Any], palette: Palette | None) -> Figure:
+    """Weights drawn as suits them; ``asked`` holds the options of a factorization that were given."""
+    layer = weights.target
     if not is_factorized(weights):
         if asked:
             how = "shown in its own colours" if figures.has_own_colours(weights) else "shown as signed maps"
@@ -95,7 +100,8 @@ def weights_figure(
         return figures.signed_maps(weights, units, palette=palette or "classic")
     _refuse_palette(palette, layer)
     _, _, h, w = weights.values.shape
-    asked.setdefault("rank", _usual_rank(weights, bool(per_unit)))
+    per_unit = bool(asked.get("per_unit"))
+    asked = {"rank": _usual_rank(weights, per_unit), **asked}
     if h * w == 1 and per_unit:
         raise ArgumentError(f"{layer!r} has 1×1 kernels: one position per unit is nothing to factorize one by one")
     return figures.nmf_grid(factorize(weights, **asked), units)
@@ -185,17 +191,17 @@ def _banding_section(net: Network, seed: int, folder: Path) -> tuple[str, list[s
 def _weights_section(net: Network, layer: str, seed: int, banded: list[str], folder: Path) -> str:
     """A layer's figure as files and as a part of the page, with the command that makes it."""
     known = net.layers[layer]
-    options: dict[str, Any] = {"units": range(min(OVERVIEW_UNITS, known.units))}
-    if is_factorized(direct_weights(net, layer)):
-        options["seed"] = seed
-        if set(known.inside) & set(banded):  # bands live within units
-            options["per_unit"] = True
-    drawn = weights_figure(net, layer, **options)
+    units = range(min(OVERVIEW_UNITS, known.units))
+    weights = direct_weights(net, layer)
+    asked: dict[str, Any] = {"seed": seed} if is_factorized(weights) else {}
+    if asked and set(known.inside) & set(banded):  # bands live within units
+        asked["per_unit"] = True
+    drawn = _drawn(weights, units, asked, None)
     name = file_stem(layer)
     drawn.save(folder / f"{name}.svg")
     drawn.save(folder / f"{name}.png")
     heading = f"<h2 class=unseen>Weights of {figures.escape(layer)}</h2>"
-    command = _recipe(net, ["weights", layer], options, f"{name}.svg")
+    command = _recipe(net, ["weights", layer], {"units": units, **asked}, f"{name}.svg")
     return f"<section>{heading}{drawn.html()}{command}</section>"
 
 

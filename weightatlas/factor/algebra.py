@@ -37,8 +37,8 @@ def compute(
     if method == "svd":
         space, channels = _singular(data, rank)
     else:
-        solve = {"semi": solvers.semi, "posneg": solvers.posneg}[method]
-        found = solve(oriented, known, rank, *effort)
+        semi = method == "semi"
+        found = solvers.semi(oriented, known, rank, *effort) if semi else solvers.posneg(oriented, rank, *effort)
         space, channels = (found.b, found.a) if side == "channels" else (found.a, found.b)
     space, channels, held = _ordered(data, scale, space, channels, o)
     square = scale.double().square()

@@ -139,9 +139,7 @@ def semi(
     return Solution(a, _free_factor(y, a))
 
 
-def posneg(
-    y: Tensor, known: Spectrum, rank: int, restarts: int, seed: int, iterations: int, tolerance: float
-) -> Solution:
+def posneg(y: Tensor, rank: int, restarts: int, seed: int, iterations: int, tolerance: float) -> Solution:
     """NMF of ``[relu Y, relu −Y]``: A ≥ 0 and B = B⁺ − B⁻, as the article factorizes. Arguments as in :func:`semi`."""
     split = torch.cat([y.clamp_min(0), (-y).clamp_min(0)], dim=2)
 
