@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from .errors import WeightAtlasError as WeightAtlasError
     from .errors import WeightAtlasWarning as WeightAtlasWarning
     from .factor import factorize as factorize
+    from .graph import layer_graph as layer_graph
     from .models import InputSpec as InputSpec
     from .network import Network as Network
     from .network import load as load
     from .records import Factors as Factors
     from .records import Weights as Weights
     from .weights import direct_weights as direct_weights
+    from .weights import expanded_weights as expanded_weights
+    from .weights import register_rule as register_rule
 
     __version__: str
 
@@ -42,6 +45,9 @@ _HOMES = {
     "Network": "network",
     "load": "network",
     "direct_weights": "weights",
+    "expanded_weights": "weights",
+    "register_rule": "weights",
+    "layer_graph": "graph",
     "Weights": "records",
     "factorize": "factor",
     "Factors": "records",
@@ -57,6 +63,9 @@ __all__ = [
     "Network",
     "load",
     "direct_weights",
+    "expanded_weights",
+    "register_rule",
+    "layer_graph",
     "Weights",
     "factorize",
     "Factors",

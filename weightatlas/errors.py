@@ -30,6 +30,10 @@ class MissingPackageError(WeightAtlasError, ImportError):
     """An optional package is not installed; the message holds the command that installs it."""
 
 
+class GraphError(WeightAtlasError, RuntimeError):
+    """A network whose graph cannot be captured, or an operator in it that has no rule."""
+
+
 class WeightAtlasWarning(UserWarning):
     """Something had to be assumed; the message says what, and how to state it instead."""
 

@@ -43,7 +43,7 @@ def nmf_grid(factors: Factors, units: Iterable[int] | None = None) -> Figure:
             f"an RGB grid shows space as light, but these factors have nonnegative={factors.nonnegative!r}; "
             "use factorize(..., nonnegative='space')"
         )
-    rows = _rows(factors.units, units, factors.target)
+    rows = chosen_rows(factors.units, units, factors.target)
     space = factors.space[rows] * _lit(factors, rows)
     space = _by_place(space) if factors.per_unit else space
     axes = (1, 2) if factors.per_unit else (0, 1, 2)
@@ -126,8 +126,12 @@ def _factor_caption(f: Factors) -> str:
 
 
 def _with_notes(text: str, provenance: Provenance) -> str:
-    notes = [n[0].upper() + n[1:] for n in provenance.notes if not n.startswith("no InputSpec")]
-    return " ".join([text, *(f"{n}." for n in notes)])
+    return " ".join([text, *(f"{n[0].upper()}{n[1:]}." for n in noted(provenance))])
+
+
+def noted(provenance: Provenance) -> list[str]:
+    """The notes that concern what weights show."""
+    return [n for n in provenance.notes if not n.startswith("no InputSpec")]
 
 
 def source_line(provenance: Provenance) -> str:
@@ -137,11 +141,15 @@ def source_line(provenance: Provenance) -> str:
     return f"{provenance.model or 'array'}{weights}{version}"
 
 
-def _rows(known: np.ndarray, units: Iterable[int] | None, target: str) -> list[int]:
-    """Rows of the units that are meant; by default the first twenty."""
+def chosen_rows(known: np.ndarray, units: Iterable[int] | None, target: str, most: int = UNITS_SHOWN) -> list[int]:
+    """Rows of the units that are meant; by default the first few.
+
+    Raises:
+        ArgumentError: for units that are not among them.
+    """
     row = {int(u): i for i, u in enumerate(known)}
     if units is None:
-        return list(row.values())[:UNITS_SHOWN]
+        return list(row.values())[:most]
     asked = list(units) if isinstance(units, Iterable) else units
     integers = isinstance(asked, list) and all(hasattr(u, "__index__") for u in asked)
     missing = [u for u in asked if u.__index__() not in row] if isinstance(asked, list) and integers else []
@@ -176,7 +184,7 @@ def pixel_grid(weights: Weights, units: Iterable[int] | None = None) -> Figure:
             f"only weights that read the red, green and blue of an input have colours of their own; "
             f"{weights.target!r} reads {names} of {weights.source!r}"
         )
-    rows = list(range(len(weights.units))) if units is None else _rows(weights.units, units, weights.target)
+    rows = list(range(len(weights.units))) if units is None else chosen_rows(weights.units, units, weights.target)
     weights.select([int(weights.units[r]) for r in rows]).require_finite()
     values = weights.values[rows].transpose(0, 2, 3, 1)
     scales = np.abs(values).max(axis=(1, 2, 3))
@@ -214,6 +222,11 @@ def _norm_words(text: str, weights: Weights) -> str:
     return f"{text} Batch norm {weights.norm} is folded in." if weights.norm else text
 
 
+def sign_words(palette: Palette) -> str:
+    """What the two colours mean."""
+    return f"{'red' if palette == 'classic' else 'orange'} excites, blue inhibits"
+
+
 def signed_maps(weights: Weights, units: Iterable[int] | None = None, *, palette: Palette = "classic") -> Figure:
     """One signed map per unit, for layers whose units read a single source unit each.
 
@@ -235,7 +248,7 @@ def signed_maps(weights: Weights, units: Iterable[int] | None = None, *, palette
             f"{weights.target!r} reads {weights.values.shape[1]} source units per unit, more than one map can show; "
             "factorize them and use nmf_grid"
         )
-    rows = _rows(weights.units, units, weights.target)
+    rows = chosen_rows(weights.units, units, weights.target)
     weights.select([int(weights.units[r]) for r in rows]).require_finite()
     values = weights.values[rows, 0]
     scale = float(np.abs(values).max())
@@ -254,9 +267,8 @@ def signed_maps(weights: Weights, units: Iterable[int] | None = None, *, palette
         layout.scale_legend(scene, y + 2, scale, palette, "one scale for the figure")
         return scene
 
-    excite, inhibit = ("red", "blue") if palette == "classic" else ("orange", "blue")
     each = "Each unit reads one source unit" if weights.depthwise else "The units read one source unit"
-    text = f"{each}; {excite} excites, {inhibit} inhibits."
+    text = f"{each}; {sign_words(palette)}."
     return Figure(
         compose,
         title=f"Weights of {weights.target}",

@@ -82,20 +82,25 @@ def picture_size(side: float, height: int, width: int) -> tuple[float, float]:
     return min(side, max(high * width / height, THINNEST)), high
 
 
+def fitting_labels(addresses: Sequence[str], side: float) -> list[str]:
+    """Addresses as they fit under tiles of that width: all in full, or all as unit numbers alone."""
+    fits = all(lettering.text_width(a, LABEL_SIZE, mono=True) <= side + GAP / 3 for a in addresses)
+    return [a if fits else a.rpartition(":")[2] for a in addresses]
+
+
 def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
     """Tiles in rows from the left, each with its address under it; returns the next free y."""
     height, width = tiles[0].colours.shape[:2]
     columns, side = columns_for(len(tiles), scene.width - 2 * MARGIN, width / height)
     wide, high = picture_size(side, height, width)
     space = LABEL_SPACE + (SCALE_SPACE if any(t.scale for t in tiles) else 0)
-    fits = all(lettering.text_width(t.address, LABEL_SIZE, mono=True) <= side + GAP / 3 for t in tiles)
+    labels = fitting_labels([t.address for t in tiles], side)
     for i, tile in enumerate(tiles):
         middle = MARGIN + (i % columns) * (side + GAP) + side / 2
         top = y + (i // columns) * (high + space + GAP)
         scene.pixels(middle - wide / 2, top, wide, high, tile.colours, tile.words)
         scene.outline(middle - wide / 2, top, wide, high)
-        label = tile.address if fits else tile.address.rpartition(":")[2]
-        scene.text(middle, top + high + LABEL_SIZE + 3, label, LABEL_SIZE, "quiet", mono=True, anchor="middle")
+        scene.text(middle, top + high + LABEL_SIZE + 3, labels[i], LABEL_SIZE, "quiet", mono=True, anchor="middle")
         if tile.scale:
             base = top + high + LABEL_SIZE + SCALE_SPACE + 2
             scene.text(middle, base, tile.scale, LABEL_SIZE, "quiet", anchor="middle")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .theme import Theme, style
 
 #: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
 CELL = 8
+MARK = "#1b1b1f"
 
 
 def number(value: float) -> str:
@@ -59,13 +61,15 @@ class Scene:
         mono: bool = False,
         bold: bool = False,
         anchor: str = "start",
+        more: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """One line of text whose baseline is at y."""
+        """One line of text whose baseline is at y; ``more`` are (words, role) that follow on the same line."""
         classes = f"wa-{'m' if mono else 't'} {'wa-b ' if bold else ''}wa-{role}"
         placed = "" if anchor == "start" else f' text-anchor="{anchor}"'
+        spans = "".join(f'<tspan class="wa-{other}">{escape(part)}</tspan>' for part, other in more if part)
         self._parts.append(
             f'<text x="{number(x)}" y="{number(y)}" font-size="{number(size)}" class="{classes}"{placed}>'
-            f"{escape(words)}</text>"
+            f"{escape(words)}{spans}</text>"
         )
         self.reach(y + size * 0.35)
 
@@ -100,6 +104,21 @@ class Scene:
         )
         self.reach(max(y1, y2))
 
+    def path(self, steps: Sequence[tuple[str | float, ...]], role: str = "line", width: float = 1) -> None:
+        """A line through the steps of an SVG path in absolute coordinates: ``("M", x, y)``, ``("V", y)``, ``("Q", …)``.
+
+        It is one shape however often it crosses itself, so that faint ink does not add up.
+        """
+        words, lowest = [], 0.0
+        for letter, *numbers in steps:
+            words.append(f"{letter}{' '.join(number(float(n)) for n in numbers)}")
+            if letter != "H":  # the last coordinate of every other step is a y
+                lowest = max(lowest, float(numbers[-1]))
+        self._parts.append(
+            f'<path d="{"".join(words)}" fill="none" class="wa-s-{role}" stroke-width="{number(width)}"/>'
+        )
+        self.reach(lowest)
+
     def dot(self, x: float, y: float, radius: float, fill: str, *, hollow: bool = False) -> None:
         """A disc, or a ring whose inside shows the ground."""
         look = f'class="wa-ground" stroke="{fill}" stroke-width="1.75"' if hollow else f'fill="{fill}"'
@@ -120,6 +139,14 @@ class Scene:
     def outline(self, x: float, y: float, width: float, height: float) -> None:
         """A hairline around what lies there, so that its edge shows on any ground."""
         self.rect(x - 0.5, y - 0.5, width + 1, height + 1, stroke="line")
+
+    def mark(self, x: float, y: float, width: float, height: float) -> None:
+        """A thin dark frame just inside a square of a map, whatever its colour; maps are the same in light and dark."""
+        self._parts.append(
+            f'<rect x="{number(x + 0.38)}" y="{number(y + 0.38)}" width="{number(width - 0.75)}" '
+            f'height="{number(height - 0.75)}" fill="none" stroke="{MARK}" stroke-width="0.75" stroke-opacity="0.45"/>'
+        )
+        self.reach(y + height)
 
     def gradient(self, x: float, y: float, width: float, height: float, colours: np.ndarray) -> None:
         """A horizontal bar of colours ``[n, 3]`` uint8."""

@@ -6,3 +6,5 @@ from .network import package_version as package_version
 from .observe import INPUT as INPUT
 from .observe import Call as Call
 from .observe import Observation as Observation
+from .observe import evaluating as evaluating
+from .observe import LABELS as LABELS

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..models import InputSpec
-from ..records import LayerTable, Provenance
+from ..records import LayerTable, Provenance, Statistics
 from .images import to_input
 from .observe import Observation, observe
 from .table import checkpoint_table, module_table
@@ -35,6 +35,7 @@ class Network:
         input: what it takes in; ``None`` for a checkpoint.
         tensors: all weights by name.
         notes: what was assumed or unwrapped while loading.
+        measured: what :func:`weightatlas.measure` found out; ``None`` until then. May be set from a saved file.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Network:
         notes: tuple[str, ...] = (),
     ) -> None:
         self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
+        self.measured: Statistics | None = None
 
     @cached_property
     def observation(self) -> Observation:

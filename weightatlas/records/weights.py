@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, WeightValuesError
 from .base import Provenance, Record
+from .connections import By, Connections, strongest
 from .layers import checked_units
 
 
@@ -20,13 +21,18 @@ class Replaced:
 
     Args:
         operator: its name, e.g. ``"ReLU6"``.
-        module: its dotted module path.
-        became: what stands in its place, e.g. ``"identity"``.
+        module: its dotted module path; several in one module get ``:relu#2`` and so on behind it.
+        became: what stands in its place, e.g. ``"identity"`` or ``"expected derivative, mean 0.41"``.
+        source: where that comes from: ``"measured"``, ``"batch norm"``, ``"given"``, or ``""`` for a rule.
+        factor: what the operator multiplies by, one number per unit of its output or one for all; empty for the
+            identity and for what is no factor (an average in place of a maximum).
     """
 
     operator: str
     module: str
     became: str
+    source: str = ""
+    factor: tuple[float, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -49,6 +55,14 @@ class Weights(Record):
         channel_names: of the source units, where they have names; else empty.
         norm: the batch norm that was folded in, or ``""``.
         replaced: every operator on the way that is not linear.
+        at: the target position ``(y, x)`` whose map this is, where the map depends on it; then ``values`` are clipped
+            to the source grid. ``None`` if the map is the same everywhere.
+        source_numbers: int64 ``[I]``: numbers of the source units in their layer if only some were asked for, else
+            empty for all of them in order.
+        skip_values: float32 ``[O, 1, H, W]`` or ``[O, I, H, W]``: what of ``values`` runs along paths without
+            parameters; empty where there are none. :attr:`skip` gives it as weights.
+        skip_first: int64 ``[O]``: the source unit (row of axis 1) that the first of each row of ``skip_values`` is.
+        skip_included: whether ``values`` contain it.
         provenance: model, hash, version, notes.
     """
 
@@ -66,6 +80,11 @@ class Weights(Record):
     channel_names: tuple[str, ...] = ()
     norm: str = ""
     replaced: tuple[Replaced, ...] = ()
+    at: tuple[int, int] | None = None
+    source_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    skip_values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.float32))
+    skip_first: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    skip_included: bool = True
     provenance: Provenance = field(default_factory=Provenance)
 
     axes: ClassVar[tuple[str, str, str, str]] = ("target unit", "source unit", "y", "x")
@@ -85,6 +104,15 @@ class Weights(Record):
             )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "units", units)
+        numbers, skip = np.asarray(self.source_numbers, np.int64), np.asarray(self.skip_values, np.float32)
+        first = np.asarray(self.skip_first, np.int64)
+        if numbers.size and numbers.shape != (self.source_units,):
+            raise ArgumentError(f"Weights of {self.source_units} source units got {numbers.shape} source_numbers")
+        beside = skip.ndim == 4 and (skip.shape[0], *skip.shape[2:]) == (values.shape[0], *values.shape[2:])
+        if skip.size and not (beside and first.shape == units.shape):
+            raise ArgumentError(f"skip_values {skip.shape} and skip_first {first.shape} do not fit {values.shape}")
+        for name, array in (("source_numbers", numbers), ("skip_values", skip), ("skip_first", first)):
+            object.__setattr__(self, name, array)
 
     @property
     def depthwise(self) -> bool:
@@ -95,6 +123,30 @@ class Weights(Record):
     def addresses(self) -> list[str]:
         """Addresses ``layer:unit`` of the target units."""
         return [f"{self.target}:{u}" for u in self.units]
+
+    @property
+    def source_indices(self) -> np.ndarray:
+        """Numbers of the source units in their layer, int64 ``[I]``."""
+        return self.source_numbers if self.source_numbers.size else np.arange(self.source_units)
+
+    @property
+    def skip(self) -> Weights | None:
+        """What runs from source to target along paths without parameters, of the same shape; ``None`` without any.
+
+        In a residual network this is the identity path, gates and poolings on it included. ``values`` contain it
+        unless :attr:`skip_included` is false, so ``w.values - w.skip.values`` are the weights proper.
+        """
+        if not self.skip_values.size:
+            return None
+        values = np.zeros((len(self.values), self.source_units, *self.values.shape[2:]), np.float32)
+        for row, first in enumerate(self.skip_first):  # rows may begin before the chosen source units, or end behind
+            begin, end = max(first, 0), min(first + self.skip_values.shape[1], self.source_units)
+            if begin < end:
+                values[row, begin:end] = self.skip_values[row, begin - first : end - first]
+        empty = np.zeros((0, 0, 0, 0), np.float32)
+        return dataclasses.replace(
+            self, values=values, groups=1, skip_values=empty, skip_first=np.zeros(0, np.int64), replaced=()
+        )
 
     def seen_units(self, row: int) -> range:
         """The source units that the target unit in that row of ``values`` reads."""
@@ -117,7 +169,26 @@ class Weights(Record):
         if missing:
             raise ArgumentError(f"unit {missing[0]} of {self.target!r} is not among the {len(row)} in these weights")
         rows = [row[u] for u in chosen]
-        return dataclasses.replace(self, values=self.values[rows], units=self.units[rows])
+        skips = {}
+        if self.skip_values.size:
+            skips = {"skip_values": self.skip_values[rows], "skip_first": self.skip_first[rows]}
+        return dataclasses.replace(self, values=self.values[rows], units=self.units[rows], **skips)
+
+    def top(self, unit: int, k: int = 10, by: By = "l2") -> Connections:
+        """The source units that one target unit listens to most, strongest first.
+
+        Args:
+            unit: the target unit's number in its layer.
+            k: how many; fewer if the unit has fewer. Source units without any weight on it are never among them.
+            by: what counts: ``"l2"``, the norm of a source unit's map; ``"excite"`` or ``"inhibit"``, the norm of its
+                positive or negative part, and source units that have none are left out. Of equally strong ones the
+                smaller number comes first.
+
+        Raises:
+            UnknownNameError, ArgumentError: for a unit that is not here, or another ``k`` or ``by``.
+            WeightValuesError: if the unit's weights are NaN or infinite.
+        """
+        return strongest(self, unit, k, by)
 
     def dense(self) -> Weights:
         """The same map with groups and dilation unfolded: every source unit, every step of the source grid.

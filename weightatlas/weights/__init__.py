@@ -1,3 +1,5 @@
 """Weights as arrays ``[target unit, source unit, y, x]``."""
 
 from .direct import direct_weights as direct_weights
+from .expanded import expanded_weights as expanded_weights
+from .rules import register_rule as register_rule

@@ -1,0 +1,195 @@
+"""The strongest sources of single units, a row of maps for each: Figures 4, 9 and 10 of the article."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..records import By, Connections, Provenance, Replaced, Weights
+from . import cards, layout, lettering
+from .cards import Block
+from .figure import MARGIN, Figure
+from .grids import chosen_rows, noted, sign_words, source_line
+from .layout import Tile, magnitude
+from .scene import Scene
+from .theme import Palette, check_choice, diverging
+
+UNITS_SHOWN = 6
+ADDRESS_SIZE, SHARE_SIZE = 13, 12
+BESIDE = 210  # pixels that a unit's address may take beside its cards; longer ones go above
+LEAST_BESIDE = 72  # pixels of a card from which on addresses go beside
+ROW_GAP = 12
+VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One target unit: its address, the share its cards hold, the cards."""
+
+    address: str
+    share: str
+    tiles: Sequence[Tile]
+
+
+def connections(
+    weights: Weights,
+    units: Iterable[int] | None = None,
+    k: int = 8,
+    by: By = "l2",
+    palette: Palette = "classic",
+) -> Figure:
+    """The strongest sources of each unit, one row of signed maps a unit, as in Figure 10 of the article.
+
+    Args:
+        weights: direct or expanded.
+        units: numbers of the target units to show; default the first six.
+        k: how many source units a row shows.
+        by: what counts as strong, see :meth:`weightatlas.Weights.top`.
+        palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
+
+    Returns:
+        A figure with one symmetric scale and its legend. The target's own position is framed where the maps hold it.
+        ``data`` has, for every target unit, ``maps`` ``[k, H, W]``, ``sources`` ``[k]`` and its entry of ``shares``.
+
+    Raises:
+        ArgumentError: for units that are not among the weights, or another ``k`` or ``by``.
+        WeightValuesError: for NaN or infinite weights of these units.
+
+    Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 4, 9, 10 and 13.
+    """
+    check_choice("palette", palette, Palette)
+    chosen = [int(weights.units[r]) for r in chosen_rows(weights.units, units, weights.target, UNITS_SHOWN)]
+    tops = [weights.top(u, k, by) for u in chosen]
+    scale = max((float(np.abs(top.maps).max(initial=0)) for top in tops), default=0.0)
+    window = weights.values.shape[2:]
+    own = None if weights.at is not None else cards.own_block(window, weights.origin, weights.stride, weights.dilation)
+    rows = [_Row(top.address, _share_words(top), _tiles(top, weights, scale, palette)) for top in tops]
+    h, w = window
+    what = f"reads {weights.source} · {h} × {w} · {len(rows)} of {weights.target_units} units"
+
+    def compose(width: float) -> Scene:
+        scene = Scene(width)
+        y = layout.heading(scene, weights.target, what) + 4
+        y = _place(scene, y, rows, cards.SINGLE if h * w == 1 else None, own)
+        cards.legend(scene, y, scale, palette, own)
+        return scene
+
+    return Figure(
+        compose,
+        title=f"Strongest sources of {weights.target} in {weights.source}",
+        caption=_caption(weights, tops, by, palette),
+        source=source_line(weights.provenance),
+        alt=_alt(tops, h, w),
+        data={
+            "units": np.array(chosen),
+            "maps": [top.maps for top in tops],
+            "sources": [top.sources for top in tops],
+            "shares": np.array([top.share for top in tops]),
+            "scale": scale,
+        },
+    )
+
+
+def _tiles(top: Connections, weights: Weights, scale: float, palette: Palette) -> list[Tile]:
+    names = dict(zip(weights.source_indices.tolist(), weights.channel_names, strict=False))
+    tiles = []
+    for number, address, strength, total, values in zip(
+        top.sources.tolist(), top.addresses, top.strengths, top.sums, top.maps, strict=True
+    ):
+        words = f"{address} on {top.address}, strength {magnitude(strength)}, sum {magnitude(total)}"
+        tiles.append(Tile(diverging(values, scale, palette), names.get(number, address), words))
+    return tiles
+
+
+def _share_words(top: Connections) -> str:
+    if not len(top.sources):
+        return "no weights" if not top.shown_of else f"nothing {top.by}s it"
+    return f"{top.share:.0%} of weights shown"
+
+
+def _place(scene: Scene, y: float, rows: Sequence[_Row], single: float | None, own: Block | None) -> float:
+    """All rows, alike in columns; addresses go beside the cards where there is room, else above them."""
+    room, largest = scene.width - 2 * MARGIN, single or cards.SIDES[1]
+    most = max([1, *(len(row.tiles) for row in rows)])
+    needed = 22 + 1.04 * max(
+        max(lettering.text_width(row.address, ADDRESS_SIZE, mono=True), lettering.text_width(row.share, SHARE_SIZE))
+        for row in rows
+    )
+    beside = needed if needed <= BESIDE else 0
+    columns, side = cards.columns_for(most, room - beside, largest)
+    if not beside or columns < most or side < min(LEAST_BESIDE, largest):
+        beside = 0
+        columns, side = cards.columns_for(most, room, largest)
+    end = MARGIN + columns * side + (columns - 1) * layout.GAP
+    flat = layout.fitting_labels([tile.address for row in rows for tile in row.tiles], side)
+    for row in rows:
+        labels, flat = flat[: len(row.tiles)], flat[len(row.tiles) :]
+        after = _head(scene, y, row, 0 if beside else end)
+        y = cards.grid(scene, MARGIN + beside, y if beside else after, row.tiles, labels, (columns, side), own)
+        y = max(y, after) + ROW_GAP
+    return y
+
+
+def _head(scene: Scene, y: float, row: _Row, end: float) -> float:
+    """A unit's address and share, in one line as long as its cards if there is room; returns the next free y."""
+    room = scene.width - 2 * MARGIN
+    address = lettering.shorten(row.address, ADDRESS_SIZE, room * 0.98)
+    y += ADDRESS_SIZE
+    scene.text(MARGIN, y, address, ADDRESS_SIZE, mono=True)
+    wide = 1.04 * (lettering.text_width(address, ADDRESS_SIZE, mono=True) + lettering.text_width(row.share, SHARE_SIZE))
+    if MARGIN + wide + 12 <= end:
+        scene.text(end, y, row.share, SHARE_SIZE, "quiet", anchor="end")
+    else:
+        y += SHARE_SIZE + 6
+        scene.text(MARGIN, y, row.share, SHARE_SIZE, "quiet")
+    return y + 8
+
+
+def _caption(weights: Weights, tops: Sequence[Connections], by: By, palette: Palette) -> str:
+    most, shares = max(len(top.sources) for top in tops), [f"{top.share:.0%}" for top in tops]
+    low, high = f"{min(top.share for top in tops):.0%}", f"{max(top.share for top in tops):.0%}"
+    held = shares[0] if low == high else f"{low} to {high}"
+    count, also = f"{most} source units" if most != 1 else "source unit", " most" if by != "l2" else ""
+    text = (
+        f"The {count} of {weights.source} that {VERBS[by]} each unit{also}, with {held} of its "
+        f"squared weights; {sign_words(palette)}."
+    )
+    said = [f"batch norm {weights.norm} is folded in"] if weights.norm else []
+    said += read_as(weights.replaced)
+    said += ["the skip path is left out"] if not weights.skip_included else []
+    said += [f"seen from position {weights.at}"] if weights.at is not None else []
+    return told(text, said, weights.provenance)
+
+
+def told(text: str, said: Sequence[str], provenance: Provenance) -> str:
+    """A caption and one more sentence: what is said, and the notes that do not say the same."""
+    more = "; ".join([*said, *(n for n in noted(provenance) if n not in said)])
+    return f"{text} {more[0].upper()}{more[1:]}." if more else text
+
+
+def read_as(replaced: Sequence[Replaced]) -> list[str]:
+    """What was read as what, with counts, e.g. ``"33 ReLU6 read by their expected derivative (batch norm)"``.
+
+    Example:
+        >>> read_as([Replaced("ReLU6", "a", "identity"), Replaced("ReLU6", "b", "identity")])
+        ['2 ReLU6 read as the identity']
+    """
+    counts = Counter((r.operator, r.became.partition(",")[0], r.source) for r in replaced)
+    found = []
+    for (operator, became, source), count in counts.items():
+        whose = "their" if count > 1 else "its"
+        how = {
+            "identity": "as the identity",
+            "expected derivative": f"by {whose} expected derivative",
+            "average": "as an average",
+        }
+        found.append(f"{count} {operator} read {how.get(became, f'as {became}')}{f' ({source})' if source else ''}")
+    return found
+
+
+def _alt(tops: Sequence[Connections], h: int, w: int) -> str:
+    rows = [f"{top.address}: {', '.join(map(str, top.sources)) or 'none'}" for top in tops]
+    return f"One row of signed maps of {h} by {w} squares for each unit, strongest source first. {'; '.join(rows)}."

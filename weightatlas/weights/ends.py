@@ -1,0 +1,123 @@
+"""From names to the two ends of a walk, with everything that can be wrong about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..errors import ArgumentError
+from ..graph import Graph, capture
+from ..network import INPUT, LABELS, Network
+from ..records import Layer
+from .walk import Ends
+
+
+def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
+    """The network's graph and the part of it between two layers.
+
+    Raises:
+        UnknownNameError: for layers that do not exist.
+        ArgumentError: for layers in the wrong order, without a path between them, or without a channel axis.
+        GraphError: if the network cannot be captured.
+    """
+    known = checked_layer(net, target, "target")
+    begin = None if source == INPUT else checked_layer(net, source, "source")
+    if source == target:
+        raise ArgumentError(f"source and target are both {source!r}; expanded weights lead from an earlier layer on")
+    graph = capture(net)
+    start, end = graph.node(source), graph.node(target)
+    if start is end:
+        raise ArgumentError(f"{source!r} and {target!r} are one and the same output; choose a layer before it")
+    between = graph.between(start, end)
+    if not between:
+        if graph.between(end, start):
+            raise ArgumentError(
+                f"{source!r} comes after {target!r}: weights lead from source to target. "
+                f"Did you mean source={target!r}, target={source!r}?"
+            )
+        raise ArgumentError(
+            f"there is no path from {source!r} to {target!r}: neither feeds the other. wa.layer_graph(net) shows which "
+            f"layers feed {target!r}"
+        )
+    return graph, Ends(start, end, source_axes(net, begin), _axes(known.axes, known), tuple(between))
+
+
+def source_axes(net: Network, layer: Layer | None) -> tuple[int, int, int]:
+    """Axes of channels, y and x of a layer's output, counted without the batch; ``None`` means the input."""
+    if layer is not None:
+        return _axes(layer.axes, layer)
+    spec = net.require_module("following the paths between layers")[1]
+    labels = LABELS[len(spec.shape)]
+    return _axes(labels, None)
+
+
+def _axes(axes: tuple[str, ...], layer: Layer | None) -> tuple[int, int, int]:
+    if axes[:1] != ("N",) or axes.count("C") != 1 or (layer is not None and not layer.units):
+        raise ArgumentError(
+            f"{layer.name if layer else INPUT!r} has axes {axes}: which of them holds its units cannot be told. Choose a "
+            "layer with one axis of channels"
+        )
+    return (axes.index("C") - 1, *(axes.index(a) - 1 if a in axes else -1 for a in ("y", "x")))  # pyright: ignore[reportReturnType]
+
+
+def checked_layer(net: Network, name: str, what: str) -> Layer:
+    """A layer by name.
+
+    Raises:
+        UnknownNameError: with the nearest names; of a module that never ran, saying so.
+    """
+    if name in net.layers:
+        return net.layers[name]
+    modules = dict(net.module.named_modules()) if net.module is not None else {}
+    if name in modules and name:
+        raise ArgumentError(
+            f"the {what} {name!r} is a module that never ran in the network's forward pass, so it is no layer; "
+            "net.layers lists those that did"
+        )
+    return net.layers[name]
+
+
+def checked_at(at: Any, grid: tuple[int, int] | None, target: str) -> tuple[int, int] | None:
+    """A target position, if one was given.
+
+    Raises:
+        ArgumentError: for one outside the grid.
+    """
+    if at is None:
+        return None
+    try:
+        y, x = (v.__index__() for v in at)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"at={at!r} is no position (y, x) of {target!r}") from error
+    height, width = grid or (1, 1)
+    if not (0 <= y < height and 0 <= x < width):
+        raise ArgumentError(f"at={at!r} lies outside the grid of {target!r}, {height} × {width} positions from (0, 0)")
+    return y, x
+
+
+def checked_dtype(dtype: Any) -> torch.dtype:
+    """float32 or float64, also by name.
+
+    Raises:
+        ArgumentError: for anything else.
+    """
+    kinds = {"float32": torch.float32, "float64": torch.float64}
+    kind = kinds.get(str(dtype).replace("torch.", ""))
+    if kind is None:
+        raise ArgumentError(f"dtype={dtype!r} is none of 'float32', 'float64': kernels are summed in full precision")
+    return kind
+
+
+def checked_device(device: Any) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        ArgumentError: for one that is not.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ArgumentError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return found

@@ -1,0 +1,173 @@
+"""Pooling and means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..kernel import Kernel, to_spans
+from ..step import Passed, Step
+from .linear import pair
+from .table import no_rule, rule
+
+_AVERAGE = {1: functional.avg_pool1d, 2: functional.avg_pool2d}
+
+
+@rule("avg_pool1d", "avg_pool2d")
+def average(step: Step) -> Passed:
+    """Means over windows; in a pinned walk divided by what lies in them at borders, as the operator does."""
+    n = int(step.operator[-2])
+    a = step.arguments
+    size = pair(a["kernel_size"], n)
+    stride = pair(a["stride"] or size, n)
+    padding = pair(a["padding"], n)
+    last = range(len(step.kernel.axes) - n, len(step.kernel.axes))
+    kernel = to_spans(step.kernel, last, step.pinned)
+    count = a.get("divisor_override") or int(torch.tensor(size).prod())
+    share: Tensor | float = 1 / count
+    if step.pinned and not a.get("divisor_override"):
+        share = _shares(step.shape(step.source)[-n:], step.shape()[-n:], size, stride, padding, a)
+    kernel = kernel.scaled(share.to(kernel.values.device) if isinstance(share, Tensor) else share, step.pinned)
+    yield step.source, windows(kernel, torch.ones(size), stride, padding)
+
+
+def _shares(grid: Sequence[int], now: Sequence[int], size: Any, stride: Any, padding: Any, a: dict[str, Any]) -> Tensor:
+    """1 / (how many elements each output is divided by), ``[1, *output grid]``."""
+    covered = windows_counted(grid, size, stride, padding, [1] * len(size), now)
+    if not a["count_include_pad"]:
+        return 1 / covered
+    # the mean of ones is (elements inside) / (divisor): of a window that hangs over the margin, the divisor is smaller
+    ones = torch.ones((1, 1, *grid), device="cpu")
+    return _AVERAGE[len(size)](ones, size, stride, padding, bool(a["ceil_mode"]), True)[0] / covered
+
+
+def windows_counted(
+    grid: Sequence[int],
+    size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    now: Sequence[int],
+) -> Tensor:
+    """How many elements of the grid each window holds, ``[1, *output grid]``."""
+    parts = []
+    for n, k, s, p, d, m in zip(grid, size, stride, padding, dilation, now, strict=True):
+        places = torch.arange(m)[:, None] * s - p + torch.arange(k) * d
+        parts.append(((places >= 0) & (places < n)).sum(1))
+    return (parts[0][:, None] * parts[1] if len(parts) == 2 else parts[0]).float()[None]
+
+
+def windows(
+    kernel: Kernel,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> Kernel:
+    """The kernel on the input of weighted windows, each channel on its own.
+
+    Args:
+        kernel: on the output; compact ones stay so if all channels are weighted alike.
+        weight: ``[H, W]`` or ``[W]``, or with an axis of channels before them.
+        stride, padding, dilation: of the windows.
+    """
+    n = len(stride)
+    dilation = dilation or [1] * n
+    values = kernel.values
+    weight = weight.to(values.device, values.dtype)
+    spread = functional.conv_transpose1d if n == 1 else functional.conv_transpose2d
+    if weight.ndim > n:  # a weight a channel
+        out = spread(values, weight[:, None], None, stride, 0, 0, len(weight), dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    else:
+        flat = values.reshape(-1, 1, *values.shape[-n:])
+        out = spread(flat, weight[None, None], None, stride, 0, 0, 1, dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        out = out.view(*values.shape[:-n], *out.shape[-n:])
+    spans = tuple(
+        s.at(s.start * stride[i] - padding[i], stride[i])
+        for i, s in enumerate(kernel.axes[-n:])
+        if s is not None
+    )
+    return kernel.like(out, axes=(*kernel.axes[:-n], *spans))
+
+
+@rule("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool1d_with_indices")
+def largest(step: Step) -> Passed:
+    """The largest element of each window: what the reading says, as a rule the mean."""
+    if step.index != 0:
+        raise no_rule(step, "its second output, the places")
+    n = 2 if "2d" in step.operator else 1
+    size = pair(step.arguments["kernel_size"], n)
+    yield step.source, step.reading.largest(step, size, pair(step.arguments["stride"] or size, n))
+
+
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d")
+def adaptive_average(step: Step) -> Passed:
+    """Means over windows that divide the grid as evenly as they can."""
+    yield step.source, adaptive(step)
+
+
+@rule("adaptive_max_pool1d", "adaptive_max_pool2d")
+def adaptive_largest(step: Step) -> Passed:
+    """The same of the largest, read as the mean."""
+    if step.index != 0:
+        raise no_rule(step, "its second output, the places")
+    yield step.source, step.reading.largest(step, (), ())
+
+
+def adaptive(step: Step) -> Kernel:
+    """The kernel on the input of an adaptive mean."""
+    from .resampling import separable
+
+    n = int(step.operator[-2])
+    before, now = step.shape(step.source)[-n:], step.shape()[-n:]
+    if before == now:
+        return step.kernel
+    if all(b % a == 0 and a > 1 for b, a in zip(before, now, strict=True)):
+        size = [b // a for b, a in zip(before, now, strict=True)]
+        kernel = to_spans(step.kernel, range(len(now) + 1)[-n:], step.pinned)
+        count = float(torch.tensor(size).prod())
+        return windows(kernel.scaled(1 / count), torch.ones(size), size, [0] * n)
+    return separable(step, [_adaptive_matrix(b, a) for b, a in zip(before, now, strict=True)])
+
+
+def _adaptive_matrix(before: int, now: int) -> Tensor:
+    eye = torch.eye(before, device="cpu")
+    return functional.adaptive_avg_pool1d(eye[None], now)[0].t()
+
+
+@rule("mean", "sum")
+def averaged(step: Step) -> Passed:
+    """The mean or sum over axes: spread evenly."""
+    from .shapes import axis_of
+
+    a = step.arguments
+    if a.get("dim") is None:
+        raise no_rule(step, "it takes in the batch axis")
+    shape = step.shape(step.source)
+    dims = a["dim"] if isinstance(a["dim"], Sequence) else [a["dim"]]
+    over = sorted(axis_of(step, d, step.source) for d in dims)
+    kernel = step.kernel
+    if kernel.first is not None:
+        kernel = step.full()
+    values, axes = kernel.values, list(kernel.axes)
+    for axis in over:
+        if a.get("keepdim"):
+            if axes[axis] is not None:
+                step.needs_position()
+                values = kernel.spread([1 if i in over else n for i, n in enumerate(shape)], [axis]).values
+                kernel = kernel.like(values)
+        else:
+            values = values.unsqueeze(axis + 1)
+            axes.insert(axis, None)
+        axes[axis] = None
+        kernel = kernel.like(values, axes=tuple(axes))
+    count = 1
+    for axis in over:
+        count *= shape[axis]
+    size = [-1 if i not in over else shape[i] for i in range(len(shape))]
+    values = values.expand(-1, *size) * (1 / count if step.operator == "mean" else 1.0)
+    yield step.source, kernel.like(values, axes=tuple(axes))

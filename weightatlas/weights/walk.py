@@ -1,0 +1,192 @@
+"""The walk back through the graph, from a target's units to a source.
+
+    kernel on the target = the identity, one row a unit
+    for every operator from the target back to the source:  kernel on its inputs = rule(kernel on its output)
+    kernels that meet on one node are summed
+
+Two kernels are carried side by side: ``pure`` for paths on which no parameter has been met (the residual stream), and
+``proper`` for the others; the two become one at the first operator with parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from ..errors import ArgumentError
+from ..graph import Graph, operator_of, shape_of
+from .kernel import Kernel, Span
+from .reading import Reading
+from .rules import rule_for
+from .step import Passed, Step
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a walk begins and ends.
+
+    Args:
+        source, target: nodes.
+        source_axes, target_axes: which of each node's axes (without the batch) are channels, y and x; −1 for none.
+        between: all nodes on the way, both ends included.
+    """
+
+    source: fx.Node
+    target: fx.Node
+    source_axes: tuple[int, int, int]
+    target_axes: tuple[int, int, int]
+    between: tuple[fx.Node, ...]
+
+
+@dataclass
+class Reached:
+    """What a walk brings back: the kernels on the source, and the most that was alive at once, in elements."""
+
+    proper: Kernel | None
+    pure: Kernel | None
+    peak: int
+
+
+class Walk:
+    """One way from target to source that can be walked for any block of units.
+
+    Args:
+        graph: the network's.
+        ends: where from and where to.
+        reading: what stands in for operators that are not linear.
+        at: the target's position, if the walk is pinned to one.
+        device, dtype: of the computation; the ``meta`` device computes shapes only.
+        fallback: what to do with an operator that has no rule; default an error.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        ends: Ends,
+        reading: Reading,
+        at: tuple[int, int] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        fallback: Callable[[Step], Passed] | None = None,
+    ) -> None:
+        self.graph, self.ends, self.reading, self.at = graph, ends, reading, at
+        self.device, self.dtype, self.fallback = torch.device(device), dtype, fallback
+        self._wanted = frozenset(ends.between)
+        self._values: dict[fx.Node, Tensor] = {}
+
+    def constant(self, node: fx.Node) -> Tensor:
+        """A constant of the graph on the walk's device and in its type, kept for the next block."""
+        if node not in self._values:
+            value = self.graph.value(node)
+            if not isinstance(value, Tensor):
+                value = torch.tensor(value)
+            if value.is_quantized:
+                raise ArgumentError(f"{node.name} is quantised ({value.dtype}); dequantise the module first")
+            kind = self.dtype if value.is_floating_point() else value.dtype
+            self._values[node] = value.detach().to(self.device, kind)
+        return self._values[node]
+
+    def constants_used(self) -> list[Tensor]:
+        """All constants that were asked for so far."""
+        return list(self._values.values())
+
+    def start(self, units: list[int]) -> Kernel:
+        """The identity on the target: row o reads channel ``units[o]`` at the target's own position."""
+        channel, *positions = self.ends.target_axes
+        shape = shape_of(self.ends.target)
+        axes: list[Span | None] = [None] * len(shape)
+        for i, axis in enumerate(positions):
+            if axis >= 0:
+                axes[axis] = Span(self.at[i] if self.at else 0, along=i)
+        sizes = [1 if i == channel or a is not None else shape[i] for i, a in enumerate(axes)]
+        values = torch.ones((len(units), *sizes), dtype=self.dtype, device=self.device)
+        return Kernel(values, tuple(axes), torch.tensor(units, dtype=torch.int64), channel)
+
+    def back(self, units: list[int]) -> Reached:
+        """Walks back for some units of the target.
+
+        Raises:
+            GraphError: at an operator without a rule.
+            NeedsPosition: in a walk that is not pinned, at an operator whose map depends on the position.
+        """
+        held: dict[fx.Node, list[Kernel | None]] = {self.ends.target: [None, self.start(units)]}
+        peak = 0
+        for node in reversed(self.ends.between):
+            if node not in held or node is self.ends.source:
+                continue
+            proper, pure = held.pop(node)
+            operation, index = _operation(node)
+            if proper is not None and pure is not None and self._has_parameters(operation):
+                proper, pure = _meet(proper, pure, shape_of(node)), None
+            elif self._has_parameters(operation):
+                proper, pure = proper or pure, None
+            for slot, kernel in enumerate((proper, pure)):
+                if kernel is not None:
+                    self._pass(operation, node, index, kernel, slot, held)
+            alive = {id(k.values): k.values.numel() for pair in held.values() for k in pair if k is not None}
+            here = {id(k.values): k.values.numel() for k in (proper, pure) if k is not None}
+            peak = max(peak, sum({**alive, **here}.values()))
+        proper, pure = held.get(self.ends.source, [None, None])
+        return Reached(proper, pure, peak)
+
+    def _pass(
+        self,
+        operation: fx.Node,
+        node: fx.Node,
+        index: int,
+        kernel: Kernel,
+        slot: int,
+        held: dict[fx.Node, list[Kernel | None]],
+    ) -> None:
+        """One operator: the kernel on its output becomes kernels on its inputs."""
+        step = Step(
+            self.graph,
+            operation,
+            node,
+            kernel,
+            self._wanted,
+            index=index,
+            pinned=self.at is not None,
+            reading=self.reading,
+            constants=self.constant,
+        )
+        passed = self.fallback(step) if self.fallback is not None and not _known(step) else rule_for(step)(step)
+        for source, reached in passed:
+            if source not in self._wanted:
+                continue
+            found: Kernel | None = reached
+            if self.at is not None:
+                found = reached.clipped(shape_of(source))
+                if found is None:
+                    continue
+            pair = held.setdefault(source, [None, None])
+            before = pair[slot]
+            pair[slot] = found if before is None else _meet(before, found, shape_of(source))
+
+    def _has_parameters(self, node: fx.Node) -> bool:
+        return any(n in self.graph.trained for n in node.all_input_nodes)
+
+
+def _known(step: Step) -> bool:
+    from .rules.table import known
+
+    return known(step.operator)
+
+
+def _operation(node: fx.Node) -> tuple[fx.Node, int]:
+    """The operator behind a node, and which of its outputs the node is."""
+    if operator_of(node) == "getitem":
+        return node.args[0], int(node.args[1])  # pyright: ignore[reportReturnType, reportArgumentType]
+    return node, 0
+
+
+def _meet(a: Kernel, b: Kernel, shape: tuple[int, ...]) -> Kernel:
+    """The sum of two kernels on one node."""
+    same = a.first is not None and b.first is not None and torch.equal(a.first, b.first)
+    alike = same and a.compact == b.compact and a.values.shape[a.compact + 1] == b.values.shape[a.compact + 1]
+    if a.first is not None and b.first is not None and not alike:
+        a = a.full(shape[a.compact])
+    return a + b
