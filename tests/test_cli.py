@@ -10,7 +10,7 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 import weightatlas as wa
-from weightatlas import cli
+from weightatlas.cli import app, commands, telling
 from weightatlas.errors import ArgumentError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,7 +26,7 @@ def _load_once(lite0, monkeypatch):
 
 
 def run(*words):
-    return CliRunner().invoke(cli.app, [str(w) for w in words])
+    return CliRunner().invoke(app, [str(w) for w in words])
 
 
 def fails(*words):
@@ -51,21 +51,21 @@ def checkpoint(tmp_path):
 
 class TestUnits:
     def test_what_is_meant(self):
-        assert cli.parse_units("0-9") == list(range(10))
-        assert cli.parse_units(" 3 , 17") == [3, 17]
-        assert cli.parse_units("5,1-2,5-5") == [5, 1, 2, 5]
-        assert cli.parse_units("99999") == [99999]
+        assert telling.parse_units("0-9") == list(range(10))
+        assert telling.parse_units(" 3 , 17") == [3, 17]
+        assert telling.parse_units("5,1-2,5-5") == [5, 1, 2, 5]
+        assert telling.parse_units("99999") == [99999]
 
     @pytest.mark.parametrize(
         "text", ["5-2", "", "a", "1,", ",1", "-1", "1-", "1.5", "0-9-12", "٣", "1 2", "0x1", "9" * 5000]
     )
     def test_what_is_not(self, text):
         with pytest.raises(ArgumentError, match="0-9 or 3,17"):
-            cli.parse_units(text)
+            telling.parse_units(text)
 
     def test_a_range_without_end_does_not_fill_the_memory(self):
         with pytest.raises(ArgumentError, match="too many"):
-            cli.parse_units("0-999999999")
+            telling.parse_units("0-999999999")
 
 
 class TestLayers:
@@ -100,7 +100,7 @@ class TestLayers:
     def test_a_narrow_terminal_never_loses_the_names(self, lite0, columns, monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-        cli.layers(MODEL)
+        commands.layers(MODEL)
         rows = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines() if line.strip()]
         shown = [row.split()[0] for row in rows]
         assert set(lite0.layers) <= set(shown)
@@ -237,9 +237,9 @@ class TestBanding:
         assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
 
     def test_the_bar(self):
-        assert cli.share_bar(0, 0.5) == "·" * 12 + "│" + "·" * 11
-        assert cli.share_bar(1, 1) == "█" * 23 + "│"
-        assert cli.share_bar(float("nan"), 0.25).count("█") == 0
+        assert commands.share_bar(0, 0.5) == "·" * 12 + "│" + "·" * 11
+        assert commands.share_bar(1, 1) == "█" * 23 + "│"
+        assert commands.share_bar(float("nan"), 0.25).count("█") == 0
 
 
 class TestOverview:
@@ -263,7 +263,7 @@ def test_version_and_help():
     assert run("--version").stdout.strip() == wa.__version__
     shown = run("--help")
     assert shown.exit_code == 0
-    for command in ("layers", "weights", "banding", "overview"):
+    for command in ("layers", "weights", "banding", "overview", "graph", "expand"):
         assert command in shown.stdout
         assert run(command, "--help").exit_code == 0
     assert run("nonsense").exit_code == 2
@@ -288,5 +288,5 @@ def test_tables_keep_their_columns_when_nothing_is_narrow(capsys):
     for name in ("a", "b"):
         table.add_column(name, no_wrap=True)
     table.add_row("x" * 300, "y")
-    cli._print_table(table, ("b",))
+    telling.print_table(table, ("b",))
     assert "x" * 300 + "  y" in capsys.readouterr().out

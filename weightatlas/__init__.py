@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from .network import load as load
     from .records import Factors as Factors
     from .records import Weights as Weights
+    from .records import agreement as agreement
     from .weights import direct_weights as direct_weights
     from .weights import expanded_weights as expanded_weights
+    from .weights import expected_gradient as expected_gradient
+    from .weights import measure as measure
     from .weights import register_rule as register_rule
 
     __version__: str
@@ -47,6 +50,9 @@ _HOMES = {
     "direct_weights": "weights",
     "expanded_weights": "weights",
     "register_rule": "weights",
+    "measure": "weights",
+    "expected_gradient": "weights",
+    "agreement": "records",
     "layer_graph": "graph",
     "Weights": "records",
     "factorize": "factor",
@@ -65,6 +71,9 @@ __all__ = [
     "direct_weights",
     "expanded_weights",
     "register_rule",
+    "measure",
+    "expected_gradient",
+    "agreement",
     "layer_graph",
     "Weights",
     "factorize",

@@ -54,7 +54,7 @@ def _print_graph(part: Any) -> None:
     """One row a node; a column that would be empty is left out."""
     rows = [_cells(part, node) for node in part.nodes]
     shown = [name for name in COLUMNS if any(row[name] for row in rows)]
-    table = new_table(f"{part.model or 'network'}: {len(part)} layers, {len(part.edges)} edges", shown, WORDS)
+    table = new_table(f"{part.model or 'network'}: {len(part)} nodes, {len(part.edges)} edges", shown, WORDS)
     for row in rows:
         table.add_row(*(Text(line(row[name])) for name in shown))
     print_table(table, SPARED)

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,9 +57,10 @@ def line(words: object) -> str:
     return " ".join(wa.figures.visible(str(words)).split())
 
 
-def new_table(title: str, columns: str | tuple[str, ...], left: tuple[str, ...]) -> Table:
+def new_table(title: str, columns: Sequence[str], left: Sequence[str]) -> Table:
     """An empty table; the columns named in ``left`` hold words, the others numbers."""
-    table = Table(title=Text(line(title)), title_justify="left", box=None, header_style="dim")
+    heading = Text(line(title), no_wrap=True, overflow="ignore")  # a table may be narrower
+    table = Table(title=heading, title_justify="left", box=None, header_style="dim")
     for name in columns:
         table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     return table

@@ -93,11 +93,10 @@ def pathways(
 
 
 def _checked(pairs: Iterable[Any]) -> list[tuple[int, int]]:
-    listed = list(pairs)
     try:
-        return [(unit.__index__(), source.__index__()) for unit, source, *_ in listed]
+        return [(unit.__index__(), source.__index__()) for unit, source, *_ in pairs]
     except (TypeError, ValueError, AttributeError) as error:
-        raise ArgumentError(f"pairs must be like [(target unit, source unit), …], not {listed!r}") from error
+        raise ArgumentError(f"pairs must be like [(target unit, source unit), …], not {pairs!r}") from error
 
 
 def _maps(paths: Paths, unit: int, source_unit: int) -> np.ndarray:

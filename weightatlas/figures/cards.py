@@ -96,7 +96,7 @@ def grid(
     for i, (tile, label) in enumerate(zip(tiles, labels, strict=True)):
         left, top = x + (i % columns) * (side + GAP), y + (i // columns) * (side + LABEL_SPACE + GAP)
         card(scene, left, top, side, tile, own)
-        words = lettering.shorten(label, LABEL_SIZE, side)
+        words = lettering.shorten(label, LABEL_SIZE, side + GAP / 3)
         scene.text(left + side / 2, top + side + LABEL_SIZE + 3, words, LABEL_SIZE, "quiet", mono=True, anchor="middle")
     return y + math.ceil(len(tiles) / columns) * (side + LABEL_SPACE + GAP)
 

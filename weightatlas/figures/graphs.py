@@ -94,8 +94,9 @@ def _part_words(source: str | None, target: str | None) -> str:
 def _caption(graph: LayerGraph, runs: Sequence[Run]) -> str:
     beside = " Curved lines run from a layer down to those that read it." if len(runs) > 1 else ""
     straight = "the straight line is the longest path" if len(runs) > 1 else "each reads the one above"
+    one = ", those with one and the same output in one row" if any(node.also for node in graph.nodes) else ""
     notes = [note[0].upper() + note[1:] for note in graph.notes if note]
-    text = f"{len(graph)} layers in the order in which they ran; {straight}.{beside}"
+    text = f"Layers in the order in which they ran{one}; {straight}.{beside}"
     return " ".join([text, *(note if note.endswith(".") else f"{note}." for note in notes)])
 
 
@@ -119,7 +120,7 @@ def _alt(graph: LayerGraph) -> str:
     joins = [node for node in graph.nodes if len(graph.inputs(node.name)) > 1]
     if not graph.nodes:
         return "No layers."
-    words = [f"{len(graph)} layers from {graph.nodes[0].name} to {graph.nodes[-1].name}"]
+    words = [f"{len(graph)} rows from {graph.nodes[0].name} to {graph.nodes[-1].name}"]
     words += [f"{node.name} reads {', '.join(graph.inputs(node.name)[:MOST_TOLD])}" for node in joins[:MOST_TOLD]]
     if len(joins) > MOST_TOLD:
         words.append(f"{len(joins) - MOST_TOLD} more read several")

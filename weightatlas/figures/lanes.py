@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 BEND = 8.0  # pixels of a corner; two of them fit between two rows
 Step = tuple[str | float, ...]
@@ -62,7 +63,7 @@ def lay_out(count: int, edges: Iterable[tuple[int, int]]) -> list[Run]:
     for chain in chains[1:]:
         if inputs[chain.nodes[0]]:
             chain.joins = [inputs[chain.nodes[0]][-1]]  # the nearest
-    onward = {(a, b) for chain in chains for a, b in zip(chain.nodes, chain.nodes[1:], strict=False)}
+    onward = {(a, b) for chain in chains for a, b in pairwise(chain.nodes)}
     onward |= {(chain.joins[0], chain.nodes[0]) for chain in chains if chain.joins}
     ends = {chain.nodes[-1]: chain for chain in chains}
     beside: list[Run] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ ADDRESS_SIZE, SHARE_SIZE = 13, 12
 BESIDE = 210  # pixels that a unit's address may take beside its cards; longer ones go above
 LEAST_BESIDE = 72  # pixels of a card from which on addresses go beside
 ROW_GAP = 12
+#: Notes that repeat what the fields of weights say; captions tell it from the fields.
+TOLD = re.compile(r"\d+ \S+ read as|the map depends on the position|paths without parameters are left out")
+#: What differs from one replaced operator to the next.
+OWN_NUMBER = re.compile(r",( mean)? [-+.\de]+$")
 VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
 
 
@@ -165,8 +170,8 @@ def _caption(weights: Weights, tops: Sequence[Connections], by: By, palette: Pal
 
 
 def told(text: str, said: Sequence[str], provenance: Provenance) -> str:
-    """A caption and one more sentence: what is said, and the notes that do not say the same."""
-    more = "; ".join([*said, *(n for n in noted(provenance) if n not in said)])
+    """A caption and one more sentence: what is said, and the notes that do not repeat it."""
+    more = "; ".join([*said, *(n for n in noted(provenance) if not TOLD.match(n))])
     return f"{text} {more[0].upper()}{more[1:]}." if more else text
 
 
@@ -177,16 +182,17 @@ def read_as(replaced: Sequence[Replaced]) -> list[str]:
         >>> read_as([Replaced("ReLU6", "a", "identity"), Replaced("ReLU6", "b", "identity")])
         ['2 ReLU6 read as the identity']
     """
-    counts = Counter((r.operator, r.became.partition(",")[0], r.source) for r in replaced)
+    counts = Counter((r.operator, OWN_NUMBER.sub("", r.became), r.source) for r in replaced)
     found = []
     for (operator, became, source), count in counts.items():
-        whose = "their" if count > 1 else "its"
         how = {
-            "identity": "as the identity",
-            "expected derivative": f"by {whose} expected derivative",
-            "average": "as an average",
-        }
-        found.append(f"{count} {operator} read {how.get(became, f'as {became}')}{f' ({source})' if source else ''}")
+            "expected derivative": f"read by {'their' if count > 1 else 'its'} expected derivative",
+            "average": "read as an average",
+            "× given": "read as given factors",
+        }.get(became, f"read as {'the ' * became.startswith('identity')}{became}")
+        how = f"with {became}" if " held" in became else how
+        where = f" ({source})" if source and source not in became and "given" not in how else ""
+        found.append(f"{count} {operator} {how}{where}")
     return found
 
 

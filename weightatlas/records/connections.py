@@ -55,8 +55,8 @@ class Connections(Record):
         kinds = {"sources": np.int64, "strengths": np.float32, "maps": np.float32, "sums": np.float32}
         arrays = {name: np.asarray(getattr(self, name), kind) for name, kind in kinds.items()}
         shapes = {name: array.shape for name, array in arrays.items()}
-        count = shapes["sources"]
-        if len(count) != 1 or len(shapes["maps"]) != 3 or {s[:1] for s in shapes.values()} != {count}:
+        count, maps = shapes["sources"], shapes["maps"]
+        if {shapes["strengths"], shapes["sums"], maps[:1]} != {count} or (len(count), len(maps)) != (1, 3):
             raise ArgumentError(
                 f"Connections need sources, strengths, sums [k] and maps [k, H, W]; got shapes {shapes}"
             )

@@ -213,8 +213,8 @@ class LayerGraph:
     def __repr__(self) -> str:
         joins = sum(len(inputs) > 1 for inputs in self._inputs)
         return (
-            f"LayerGraph({self.model or 'network'}: {len(self)} layers, {len(self.edges)} edges, "
-            f"{joins} layers that read several)"
+            f"LayerGraph({self.model or 'network'}: {len(self)} nodes, {len(self.edges)} edges, "
+            f"{joins} with several inputs)"
         )
 
     def _repr_html_(self) -> str:

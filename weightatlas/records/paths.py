@@ -12,7 +12,7 @@ from ..errors import ArgumentError
 from .base import Provenance, Record
 from .connections import checked_count, ranking
 from .layers import checked_units
-from .weights import Replaced, Weights
+from .weights import Replaced, Weights, replaced_from
 
 #: What is left of a difference of equal sums in float32, relative to the largest entry.
 ROUNDING = 1e-6
@@ -93,7 +93,7 @@ class Paths(Record):
     replaced: tuple[Replaced, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
 
-    _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {"replaced": lambda v: tuple(Replaced(**r) for r in v)}
+    _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {"replaced": replaced_from}
 
     def __post_init__(self) -> None:
         """Checks that the arrays fit each other."""

@@ -35,6 +35,11 @@ class Replaced:
     factor: tuple[float, ...] = field(default=(), repr=False)
 
 
+def replaced_from(value: list[dict[str, Any]]) -> tuple[Replaced, ...]:
+    """Replacements rebuilt from their JSON form."""
+    return tuple(Replaced(**{**r, "factor": tuple(r.get("factor", ()))}) for r in value)
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Weights(Record):
     """The linear map from the units of one layer to the units of another.
@@ -88,7 +93,7 @@ class Weights(Record):
     provenance: Provenance = field(default_factory=Provenance)
 
     axes: ClassVar[tuple[str, str, str, str]] = ("target unit", "source unit", "y", "x")
-    _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {"replaced": lambda v: tuple(Replaced(**r) for r in v)}
+    _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {"replaced": replaced_from}
 
     def __post_init__(self) -> None:
         """Checks that the arrays fit each other."""

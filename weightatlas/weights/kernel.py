@@ -99,18 +99,27 @@ class Kernel:
         """
         if not isinstance(factor, Tensor) or factor.numel() == 1:
             return self.like(self.values * (factor if not isinstance(factor, Tensor) else factor.flatten()[0]))
-        factor = factor.reshape((1,) * (len(self.axes) - factor.ndim) + tuple(factor.shape))
-        for i, axis in enumerate(self.axes):
-            if axis is not None and factor.shape[i] > 1:
-                if not pinned:
-                    raise NeedsPosition
-                factor = windowed(factor, i, axis.start, self.values.shape[i + 1])
+        factor = self.seen(factor, pinned)
         if self.first is None or factor.shape[self.compact] == 1:
             return self.like(self.values * factor)
         numbers = self.channel_numbers()
         rows = factor.movedim(self.compact, 0)[numbers.flatten().to(factor.device)]
         rows = rows.view(*numbers.shape, *rows.shape[1:]).movedim(1, self.compact + 1)
         return self.like(self.values * rows)
+
+    def seen(self, values: Tensor, pinned: bool = True) -> Tensor:
+        """The part of a node's values ``[*axes]`` (sizes that broadcast to the node's) that the windows hold.
+
+        Raises:
+            NeedsPosition: if values differ along a window that is relative.
+        """
+        values = values.reshape((1,) * (len(self.axes) - values.ndim) + tuple(values.shape))
+        for i, axis in enumerate(self.axes):
+            if axis is not None and values.shape[i] > 1:
+                if not pinned:
+                    raise NeedsPosition
+                values = windowed(values, i, axis.start, self.values.shape[i + 1])
+        return values
 
     def clipped(self, shape: Sequence[int]) -> Kernel | None:
         """A pinned kernel without what lies outside the node's grid; ``None`` if nothing is left."""

@@ -21,6 +21,7 @@ from ..graph import Graph, operator_of, shape_of
 from .kernel import Kernel, Span
 from .reading import Reading
 from .rules import rule_for
+from .rules.table import built_in
 from .step import Passed, Step
 
 
@@ -59,7 +60,7 @@ class Walk:
         reading: what stands in for operators that are not linear.
         at: the target's position, if the walk is pinned to one.
         device, dtype: of the computation; the ``meta`` device computes shapes only.
-        fallback: what to do with an operator that has no rule; default an error.
+        fallback: what to do with operators that have no rule of ours.
     """
 
     def __init__(
@@ -153,7 +154,8 @@ class Walk:
             reading=self.reading,
             constants=self.constant,
         )
-        passed = self.fallback(step) if self.fallback is not None and not _known(step) else rule_for(step)(step)
+        apart = self.fallback is not None and not built_in(step.operator)
+        passed = self.fallback(step) if apart and self.fallback else rule_for(step)(step)
         for source, reached in passed:
             if source not in self._wanted:
                 continue
@@ -168,12 +170,6 @@ class Walk:
 
     def _has_parameters(self, node: fx.Node) -> bool:
         return any(n in self.graph.trained for n in node.all_input_nodes)
-
-
-def _known(step: Step) -> bool:
-    from .rules.table import known
-
-    return known(step.operator)
 
 
 def _operation(node: fx.Node) -> tuple[fx.Node, int]:

@@ -9,6 +9,7 @@ from ...errors import ArgumentError, GraphError
 from ..step import Rule, Step
 
 _RULES: dict[str, Rule] = {}
+_TAUGHT: set[str] = set()
 #: Operators of attention: their products of two data-dependent values are no gates, and no rule is offered for them.
 _ATTENTION = {"scaled_dot_product_attention", "softmax", "_softmax", "bmm", "baddbmm", "matmul", "einsum", "mm"}
 
@@ -54,11 +55,12 @@ def register_rule(operator: Any, rule: Rule) -> None:
     if not callable(rule):
         raise ArgumentError(f"the rule of {name!r} must be a function of one step, not {rule!r}")
     _RULES[name] = rule
+    _TAUGHT.add(name)
 
 
-def known(operator: str) -> bool:
-    """Whether an operator has a rule."""
-    return operator in _RULES
+def built_in(operator: str) -> bool:
+    """Whether an operator has a rule of ours, which is exact for every reading."""
+    return operator in _RULES and operator not in _TAUGHT
 
 
 def rule_for(step: Step) -> Rule:
