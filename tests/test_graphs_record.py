@@ -91,11 +91,11 @@ class TestPaths:
     def test_a_part_says_what_it_leaves_out(self):
         part = residual().part("block.conv", "head")
         assert [n.name for n in part.nodes] == ["block.conv", "block", "head"]
-        assert part.notes == ("a note", "block also reads bn1, outside this part")
+        assert part.notes == ("a note", "outside this part, block also reads bn1")
         assert (part.model, part.node("body").operators) == ("tiny", ("add",))
         many = graph_of(20, [(i, j) for j in range(10, 20) for i in range(j)])
-        assert many.part("n10").notes[0] == "n11 also reads n0, n1, n2, n3, n4 and 5 more, outside this part"
-        assert many.part("n10").notes[-1] == "4 more layers also read others outside this part"
+        assert many.part("n10").notes[0] == "outside this part, n11 also reads n0, n1, n2, n3, n4 and 5 more"
+        assert many.part("n10").notes[-1] == "4 more layers also read others that are not in this part"
 
     def test_one_end_may_be_open(self):
         graph = residual()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .records import Weights as Weights
     from .records import agreement as agreement
     from .weights import direct_weights as direct_weights
+    from .weights import expanded_paths as expanded_paths
     from .weights import expanded_weights as expanded_weights
     from .weights import expected_gradient as expected_gradient
     from .weights import measure as measure
@@ -49,6 +50,7 @@ _HOMES = {
     "load": "network",
     "direct_weights": "weights",
     "expanded_weights": "weights",
+    "expanded_paths": "weights",
     "register_rule": "weights",
     "measure": "weights",
     "expected_gradient": "weights",
@@ -70,6 +72,7 @@ __all__ = [
     "load",
     "direct_weights",
     "expanded_weights",
+    "expanded_paths",
     "register_rule",
     "measure",
     "expected_gradient",

@@ -159,13 +159,13 @@ class LayerGraph:
         outside = [row for row in rows if row != first and not names.issuperset(self.inputs(self.nodes[row].name))]
         notes = [self._outside(row, names) for row in outside[:MOST_READS]]
         if len(outside) > MOST_READS:
-            notes.append(f"{len(outside) - MOST_READS} more layers also read others outside this part")
+            notes.append(f"{len(outside) - MOST_READS} more layers also read others that are not in this part")
         return LayerGraph([self.nodes[row] for row in rows], edges, self.model, (*self.notes, *notes))
 
     def _outside(self, row: int, names: set[str]) -> str:
         reads = [name for name in self.inputs(self.nodes[row].name) if name not in names]
         more = f" and {len(reads) - MOST_READS} more" if len(reads) > MOST_READS else ""
-        return f"{self.nodes[row].name} also reads {', '.join(reads[:MOST_READS])}{more}, outside this part"
+        return f"outside this part, {self.nodes[row].name} also reads {', '.join(reads[:MOST_READS])}{more}"
 
     def to_json(self) -> str:
         """The whole graph as JSON text: ``{"model", "notes", "nodes": [{…}, …], "edges": [[source, target], …]}``."""

@@ -3,5 +3,6 @@
 from .direct import direct_weights as direct_weights
 from .expanded import expanded_weights as expanded_weights
 from .measuring import measure as measure
+from .paths import expanded_paths as expanded_paths
 from .rules import register_rule as register_rule
 from .truth import expected_gradient as expected_gradient

@@ -1,0 +1,165 @@
+"""Influence through a middle layer, with what cancels on the way.
+
+    Σ      =  W_bm ∗ W_ma           contributions of all middle units at all middle positions, summed
+    Σ|·|   =  |W_bm| ∗ |W_ma|       the same of magnitudes
+    best   =  (Σ|·| + Σ) / 2        every gate that helps open, every one that hurts shut; entry by entry
+    worst  =  (Σ − Σ|·|) / 2        the other way round
+    total  =  W_ba                  everything; total − Σ runs around the middle layer
+
+∗ is the composition of kernels: a transposed convolution with the stride between source and middle layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..errors import ArgumentError
+from ..network import Network
+from ..records import Paths, Replaced, Weights
+from .assembly import Progress, check_budget
+from .ends import captured_ends, checked_device
+from .expanded import expanded_weights
+from .kernel import windowed
+
+#: Arrays of the result's size that are held at once.
+ARRAYS = 4
+
+
+def expanded_paths(
+    net: Network,
+    source: str,
+    middle: str,
+    target: str,
+    units: Iterable[int] | None = None,
+    source_units: Iterable[int] | None = None,
+    gate: str | float | Mapping[str, Any] = "expected",
+    pool: Literal["average", "expected"] = "average",
+    *,
+    dtype: Any = "float32",
+    device: Any = "cpu",
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Paths:
+    """What a source layer does to a target layer through the units of a layer between them.
+
+    An expanded weight near zero can hide strong influence: contributions of both signs that cancel in the sum, although
+    on any one image only some of the middle units are active (Figures 11 and 12).
+
+    Args:
+        net: an open network with its architecture.
+        source, middle, target: layers' names; the middle layer must lie on a path between the other two.
+        units, source_units, gate, pool, dtype, device, memory, progress: as in
+            :func:`weightatlas.expanded_weights`. Skip paths are included.
+
+    Returns:
+        ``total`` (the expanded weights), ``through`` (Σ), ``absolute`` (Σ|·|), all ``[O, I, H, W]`` in one window, and
+        from them ``best``, ``worst``, ``cancellation`` and ``bypass``; ``contributions(unit, source_unit)`` gives what
+        each middle unit adds.
+
+    Raises:
+        ArgumentError: if the middle layer is not between the others, or the map depends on the target's position.
+        UnknownNameError, GraphError, WeightValuesError: as :func:`weightatlas.expanded_weights`.
+
+    Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 11 and 12 and the text around them.
+
+    Example:
+        >>> import weightatlas as wa
+        >>> net = wa.load("efficientnet_lite0")
+        >>> p = wa.expanded_paths(net, "blocks.3.2", "blocks.4.0", "blocks.4.1", units=[3])
+        >>> p.through.shape, float(abs(p.total - p.through).max()) < 1e-5 * float(abs(p.total).max())
+        ((1, 80, 9, 9), True)
+    """
+    units = None if units is None else list(units)
+    source_units = None if source_units is None else list(source_units)
+    _check_between(net, source, middle, target)
+    options: dict[str, Any] = dict(gate=gate, pool=pool, dtype=dtype, device=device, memory=memory)
+    total = expanded_weights(net, source, target, units, source_units, progress=progress, **options)
+    _check_everywhere(net, total)
+    outer = expanded_weights(net, middle, target, units, **options).dense()
+    inner = expanded_weights(net, source, middle, None, source_units, **options).dense()
+    for part in (outer, inner):
+        _check_everywhere(net, part)
+    place = checked_device(device)
+    held = ARRAYS * total.values.size // max(total.values.shape[1], 1) * inner.source_units
+    check_budget(4 * held, memory, place, f"the paths from {source!r} through {middle!r} to {target!r}")
+    through, absolute = (_composed(outer, inner, place, magnitude) for magnitude in (False, True))
+    origin = tuple(o * s + i for o, s, i in zip(outer.origin, inner.stride, inner.origin, strict=True))
+    arrays, begin = _one_window(total.dense(), [through, absolute], origin)
+    return Paths(
+        source=source,
+        middle=middle,
+        target=target,
+        units=total.units,
+        total=arrays[0],
+        through=arrays[1],
+        absolute=arrays[2],
+        outer=outer.values,
+        inner=inner.values,
+        target_units=total.target_units,
+        middle_units=outer.source_units,
+        source_units=total.source_units,
+        origin=begin,
+        stride=total.stride,
+        outer_origin=outer.origin,
+        inner_origin=inner.origin,
+        inner_stride=inner.stride,
+        source_numbers=total.source_numbers,
+        replaced=_united(total.replaced, outer.replaced, inner.replaced),
+        provenance=total.provenance,
+    )
+
+
+def _check_between(net: Network, source: str, middle: str, target: str) -> None:
+    """The middle layer must be on the way and not an end of it."""
+    graph, ends = captured_ends(net, source, target)
+    captured_ends(net, source, middle)
+    captured_ends(net, middle, target)
+    if graph.node(middle) not in ends.between:
+        raise ArgumentError(f"{middle!r} is on no path from {source!r} to {target!r}; wa.layer_graph(net) shows the paths")
+
+
+def _check_everywhere(net: Network, weights: Weights) -> None:
+    """Kernels compose where they are the same at every position."""
+    if weights.at is not None or net.layers[weights.target].grid in (None, (1, 1)):
+        raise ArgumentError(
+            f"the map from {weights.source!r} to {weights.target!r} depends on the position, so that paths through "
+            "a middle layer differ from one middle position to the next; choose a target before upsampling, pooling of the "
+            "whole grid and flattening"
+        )
+
+
+def _composed(outer: Weights, inner: Weights, device: torch.device, magnitude: bool) -> np.ndarray:
+    """W_bm ∗ W_ma ``[O, I, H, W]``, or that of magnitudes."""
+    first, second = (torch.from_numpy(w.values).to(device) for w in (outer, inner))
+    if magnitude:
+        first, second = first.abs(), second.abs()
+    stride = [int(s) for s in inner.stride]
+    return functional.conv_transpose2d(first, second, stride=stride).cpu().numpy()
+
+
+def _one_window(
+    total: Weights, parts: list[np.ndarray], origin: tuple[float, ...]
+) -> tuple[list[np.ndarray], tuple[float, float]]:
+    """All arrays in the smallest window that holds them."""
+    start = [int(min(a, b)) for a, b in zip(total.origin, origin, strict=True)]
+    ends = [
+        int(max(a + n, b + m))
+        for a, n, b, m in zip(total.origin, total.values.shape[2:], origin, parts[0].shape[2:], strict=True)
+    ]
+    found = []
+    for values, own in [(total.values, total.origin), *((p, origin) for p in parts)]:
+        tensor: Tensor = torch.from_numpy(values)
+        for i in (0, 1):
+            tensor = windowed(tensor, i + 2, start[i] - int(own[i]), ends[i] - start[i])
+        found.append(tensor.contiguous().numpy())
+    return found, (float(start[0]), float(start[1]))
+
+
+def _united(*parts: tuple[Replaced, ...]) -> tuple[Replaced, ...]:
+    return tuple({(r.module, r.became): r for part in parts for r in part}.values())
