@@ -1,126 +1,300 @@
-"""The truth about expanded weights: autograd through a copy of the network whose operators are replaced as told."""
+"""The truth about expanded weights: autograd through the network itself, run with its operators replaced as told.
+
+The network is run in double precision under a mode that sees every function call. Where an operator stands (``act``,
+``relu#2``, ``block:mul#2``) is worked out here from the calls of modules and functions alone, without the captured
+graph; what ``Weights.replaced`` names there does what ``became`` says instead of its own work.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 import weightatlas as wa
 
-
-class Times(nn.Module):
-    """A factor per channel, or one for all; channels are axis 1, or the last if that alone fits."""
-
-    def __init__(self, factor: tuple[float, ...], last: bool = False) -> None:
-        super().__init__()
-        self.factor, self.last = torch.tensor(factor, dtype=torch.float64), last
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.factor.numel() == 1 or self.last or x.ndim == 2:
-            return x * self.factor
-        return x * self.factor.view(1, -1, *(1,) * (x.ndim - 2))
-
-
-class Centred(nn.Module):
-    """A layer norm over the last axis with 1/deviation held."""
-
-    def __init__(self, norm: nn.Module, inverse: float) -> None:
-        super().__init__()
-        self.norm, self.inverse = norm, inverse
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = (x - x.mean(-1, keepdim=True)) * self.inverse
-        return y * self.norm.weight + self.norm.bias
+#: What ATen calls a function, where its name in Python is another.
+ATEN = {
+    "relu6": "hardtanh", "relu_": "relu", "__mul__": "mul", "__rmul__": "mul", "mul_": "mul", "__imul__": "mul",
+    "multiply": "mul", "__truediv__": "div", "true_divide": "div", "div_": "div", "local_response_norm": "div",
+    "selu": "elu", "celu": "elu", "logsigmoid": "log_sigmoid", "clip": "clamp", "hardsigmoid": "hardsigmoid",
+}  # fmt: skip
+POOLS = {"max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"}
+NORMS = {"layer_norm", "group_norm", "instance_norm", "rms_norm"}
+PRODUCTS = {"mul", "div"}
+ACTIVATIONS = {
+    "relu", "hardtanh", "leaky_relu", "prelu", "elu", "silu", "gelu", "hardswish", "sigmoid", "tanh", "softplus",
+    "mish", "hardsigmoid", "rrelu", "log_sigmoid", "clamp", "clamp_min", "clamp_max", "threshold", "hardshrink",
+    "softshrink", "abs", "exp",
+}  # fmt: skip
 
 
-def averaging(pool: nn.Module) -> nn.Module:
-    """A max pooling as a mean of what lies in its window."""
-    if isinstance(pool, nn.AdaptiveMaxPool2d):
-        return nn.AdaptiveAvgPool2d(pool.output_size)
-    return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, count_include_pad=False)
+@dataclass
+class _Call:
+    """A function call: in which call of which module, and what came out."""
+
+    path: str
+    module: str
+    name: str
+    out: Any
 
 
-def straightened(module: nn.Module, weights: wa.Weights, last: bool = False) -> nn.Module:
-    """A double-precision copy in evaluation with every operator replaced as ``weights.replaced`` says.
+class Told(TorchFunctionMode):
+    """Runs a module with operators replaced, and keeps the outputs of its layers.
 
     Args:
-        module: the network; operators that are replaced must be modules of it.
-        weights: expanded weights.
+        module: the network.
+        replaced: ``Weights.replaced``; none to run it as it is.
+        shares: of max poolings, address → ``[C, window]``.
         last: activations have their channels last.
     """
-    module = copy.deepcopy(module).double().eval()
-    for each in weights.replaced:
-        path = each.module.split("#")[0]
-        assert ":" not in path, f"{each} is no module"
-        old = module.get_submodule(path)
-        if each.became == "average":
-            new = averaging(old)
-        elif "1/deviation" in each.became:
-            new = Centred(old, each.factor[0])
-        else:
-            assert each.became == "identity" or each.factor or "for want" in each.became, each
-            new = Times(each.factor or (1.0,), last)
-        owner, _, leaf = path.rpartition(".")
-        setattr(module.get_submodule(owner), leaf, new)
-    return module
+
+    def __init__(
+        self,
+        module: nn.Module,
+        replaced: Iterable[Any] = (),
+        shares: Callable[[str], Any] = lambda _: None,
+        last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.module, self.last, self.shares = module, last, shares
+        self.told: dict[str, list[Any]] = {}
+        for each in replaced:
+            self.told.setdefault(each.module, []).append(each)
+        self.places: list[str] | None = None
+        self.used: set[str] = set()
+
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """First tensors that layers return: of the second call as ``relu#2``."""
+        if self.told and self.places is None:
+            self.calls: list[_Call] = []
+            with torch.no_grad():
+                made = self._run(x)
+            self.places = _addresses(self.calls, made)
+        self.number = 0
+        made = self._run(x)
+        left = set(self.told) - self.used
+        assert not left, f"replaced operators that never ran: {left}; those that did: {self.places}"
+        return {"input": x} | made
+
+    def _run(self, x: Tensor) -> dict[str, Tensor]:
+        names = {m: n for n, m in self.module.named_modules()}
+        count: dict[nn.Module, int] = {}
+        self.stack: list[tuple[str, str]] = []
+        made: dict[str, Tensor] = {}
+
+        def enter(module, args):
+            count[module] = nth = count.get(module, 0) + 1
+            self.stack.append((names[module], names[module] + (f"#{nth}" if nth > 1 else "")))
+
+        def leave(module, args, out):
+            _, name = self.stack.pop()
+            first = out
+            while not isinstance(first, Tensor):
+                first = next(iter(first.values() if isinstance(first, dict) else first))
+            made[name] = first
+            # what is written to later must not change what is kept: readers get a copy
+            return out.clone() if isinstance(out, Tensor) and not self._placing else None
+
+        handles = [m.register_forward_pre_hook(enter) for m in names]
+        handles += [m.register_forward_hook(leave) for m in names]
+        try:
+            with self:
+                self.module(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return made
+
+    @property
+    def _placing(self) -> bool:
+        return bool(self.told) and self.places is None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        name = ATEN.get(name, name)
+        if name not in ACTIVATIONS | POOLS | NORMS | PRODUCTS or not self.told:
+            return func(*args, **kwargs)
+        if self.places is None:
+            out = func(*args, **kwargs)
+            path, module = self.stack[-1]
+            self.calls.append(_Call(path, module, name, out))
+            return out
+        place = self.places[self.number]
+        self.number += 1
+        if place not in self.told:
+            return func(*args, **kwargs)
+        self.used.add(place)
+        return self._instead(name, place, func, args, kwargs)
+
+    def _instead(self, name: str, place: str, func: Any, args: tuple, kwargs: dict) -> Any:
+        told = self.told[place]
+        if name in PRODUCTS:
+            return self._product(name, told, args)
+        assert len(told) == 1, told
+        if name in POOLS:
+            return self._pool(name, place, told[0], func, args, kwargs)
+        if name in NORMS:
+            return self._norm(name, told[0], args, kwargs)
+        assert told[0].became.startswith(("identity", "expected derivative", "×")), told
+        written = func.__name__.endswith("_") or kwargs.get("inplace") or (args[1:2] == (True,) and name == "relu")
+        factor = self._factor(told[0].factor, args[0])
+        return args[0].mul_(factor) if written else args[0] * factor
+
+    def _factor(self, factor: Sequence[float], x: Tensor) -> Tensor:
+        """Numbers along the channels of a value, or one for all."""
+        values = torch.tensor(tuple(factor) or (1.0,), dtype=x.dtype)
+        if len(values) == 1 or self.last or x.ndim == 2:
+            return values
+        return values.view(-1, *(1,) * (x.ndim - 2))
+
+    def _product(self, name: str, told: list[Any], args: tuple) -> Tensor:
+        """The smaller factor, or the one that comes from a sigmoid, is held; of two alike both are, in turn."""
+        a, b = args
+        if name == "div":
+            assert told[0].became.startswith("divisor held")
+            return a * self._factor(told[0].factor, a)
+        assert all(t.became.startswith("factor held") for t in told)
+        if a.shape == b.shape and not (_bounded(a) or _bounded(b)):
+            factors = [self._factor(t.factor, a) for t in told]
+            return a * factors[0] + b * factors[-1]
+        held_first = a.numel() < b.numel() or (a.shape == b.shape and _bounded(a))
+        value = b if held_first else a
+        return value * self._factor(told[0].factor, value)
+
+    def _pool(self, name: str, place: str, told: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+        x = args[0]
+        out = func(*args, **kwargs)
+        out = out if isinstance(out, Tensor) else out[0]
+        if name.startswith("adaptive"):
+            assert told.became == "average"
+            return getattr(functional, name.replace("max", "avg"))(x, out.shape[2:])
+        bound = dict(zip(("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode"), args, strict=False))
+        bound |= kwargs
+        n = x.ndim - 2
+        size, padding, dilation = (
+            _pair(bound.get(k, d), n) for k, d in (("kernel_size", 1), ("padding", 0), ("dilation", 1))
+        )
+        stride = _pair(bound.get("stride") or size, n)
+        margin = []
+        for i in reversed(range(n)):  # as much behind as the last window needs
+            end = (out.shape[2 + i] - 1) * stride[i] - padding[i] + (size[i] - 1) * dilation[i] + 1
+            margin += [padding[i], end - x.shape[2 + i]]
+        channels = x.shape[1]
+        summed = functional.conv1d if n == 1 else functional.conv2d
+        values, ones = (functional.pad(v, margin) for v in (x, torch.ones_like(x)))
+        if told.became == "average":
+            weight = x.new_ones((channels, 1, *size))
+            covered = summed(ones, weight, None, stride, 0, dilation, channels)
+            return summed(values, weight, None, stride, 0, dilation, channels) / covered
+        assert told.became == "measured shares of its window", told
+        weight = torch.as_tensor(self.shares(place), dtype=x.dtype).view(channels, 1, *size)
+        return summed(values, weight, None, stride, 0, dilation, channels)
+
+    def _norm(self, name: str, told: Any, args: tuple, kwargs: dict) -> Tensor:
+        """1/deviation held; the mean subtracted or held as told."""
+        names = {
+            "layer_norm": ("input", "normalized_shape", "weight", "bias"),
+            "rms_norm": ("input", "normalized_shape", "weight"),
+            "group_norm": ("input", "num_groups", "weight", "bias"),
+            "instance_norm": ("input", "running_mean", "running_var", "weight", "bias"),
+        }[name]
+        bound = dict(zip(names, args, strict=False)) | kwargs
+        x, weight = bound["input"], bound.get("weight")
+        assert "1/deviation held at" in told.became, told
+        groups = bound.get("num_groups", x.shape[1]) if name in ("group_norm", "instance_norm") else 0
+        inverse = torch.tensor(told.factor, dtype=x.dtype)
+        y = x.reshape(x.shape[0], groups, -1) if groups else x
+        if told.became.startswith("mean subtracted"):
+            dims = [2] if groups else list(range(x.ndim - len(bound["normalized_shape"]), x.ndim))
+            y = y - y.mean(dims, keepdim=True)
+        y = (y * (inverse.view(-1, 1) if groups else inverse)).reshape(x.shape)
+        if weight is None:
+            return y
+        return y * (weight.view(-1, *(1,) * (x.ndim - 2)) if groups else weight)
 
 
-def outputs_of(module: nn.Module, x: Tensor, names: list[str]) -> list[Tensor]:
-    """What layers (``"relu#2"``: of the second call) return."""
-    found: dict[str, Tensor] = {"input": x}
+def _bounded(x: Tensor) -> bool:
+    """Whether a value looks like what a sigmoid or tanh gives: told by autograd's own record."""
+    node = x.grad_fn
+    while node is not None and type(node).__name__.removesuffix("0") in (
+        "ViewBackward", "UnsqueezeBackward", "CloneBackward", "ReshapeAliasBackward", "UnsafeViewBackward",
+    ):  # fmt: skip
+        node = node.next_functions[0][0]
+    return type(node).__name__.removesuffix("0") in ("SigmoidBackward", "HardsigmoidBackward", "TanhBackward", "SoftmaxBackward")
+
+
+def _pair(value: Any, n: int) -> tuple[int, ...]:
+    return (value,) * n if isinstance(value, int) else tuple(value) * (n if len(value) == 1 else 1)
+
+
+def _addresses(calls: list[_Call], made: dict[str, Tensor]) -> list[str]:
+    """The layer that a call makes, else its module's path with ``:relu`` or ``:relu#2``."""
     count: dict[str, int] = {}
+    found = []
+    for call in calls:
+        out = call.out if isinstance(call.out, Tensor) else call.out[0]
+        if call.path and any(out is t for n, t in made.items() if n == call.module):
+            found.append(call.module)
+            continue
+        name = f"{call.path}:{call.name}"
+        count[name] = nth = count.get(name, 0) + 1
+        found.append(name if nth == 1 else f"{name}#{nth}")
+    return found
 
-    def keep(name):
-        def hook(_module, _args, out):
-            out = out if isinstance(out, Tensor) else next(iter(out.values() if isinstance(out, dict) else out))
-            count[name] = count.get(name, 0) + 1
-            found[name if count[name] == 1 else f"{name}#{count[name]}"] = out
 
-        return hook
-
-    wanted = {n.split("#")[0] for n in names}
-    handles = [m.register_forward_hook(keep(n)) for n, m in module.named_modules() if n in wanted]
-    module(x)
-    for handle in handles:
-        handle.remove()
-    return [found[n] for n in names]
+def double(module: nn.Module) -> nn.Module:
+    """A copy in double precision and in evaluation."""
+    return copy.deepcopy(module).double().eval()
 
 
 def gradients(
-    module: nn.Module, x: Tensor, source: str, target: str, units: list[int], at: tuple[int, int], axes: tuple[str, ...]
+    told: Told, x: Tensor, source: str, target: str, units: Sequence[int], at: tuple[int, int], net: wa.Network
 ) -> np.ndarray:
-    """∂ target[unit, at] / ∂ source ``[n, *source]`` for one input; ``axes`` of the target as its layer names them."""
-    before, after = outputs_of(module, x.requires_grad_(), [source, target])
+    """∂ target[unit, at] / ∂ source ``[n, C, y, x]`` of one input, by autograd."""
+    made = told.outputs(x.detach().clone().requires_grad_())
+    before, after = made[source], made[target]
     rows = []
     for unit in units:
         place = {"N": 0, "C": unit, "y": at[0], "x": at[1], "?": 0}
-        value = after[tuple(place[a] for a in axes)]
-        rows.append(torch.autograd.grad(value, before, retain_graph=True)[0][0])
-    return torch.stack(rows).numpy()
+        value = after[tuple(place[a] for a in net.layers[target].axes)]
+        gradient = torch.autograd.grad(value, before, retain_graph=True, allow_unused=True)[0]
+        rows.append(torch.zeros_like(before[0]) if gradient is None else gradient[0])
+    truth = torch.stack(rows).numpy()
+    axes = ("N", "C", "y", "x")[: truth.ndim] if truth.ndim != 3 else ("N", "C", "x")
+    axes = axes if source == "input" else net.layers[source].axes
+    order = [0, *(axes.index(a) for a in ("C", "y", "x") if a in axes)]
+    rest = [a for a in range(truth.ndim) if a not in order]
+    truth = truth.transpose(order + rest).reshape([truth.shape[a] for a in order])
+    while truth.ndim < 4:
+        truth = truth[:, :, None]
+    return truth
 
 
-def placed(weights: wa.Weights, grid: tuple[int, int], at: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """A kernel laid onto the source grid for the target position ``at``, ``[O, I, *grid]``; and the part outside."""
-    full = weights.dense()
-    values = full.values
+def placed(weights: wa.Weights, grid: Sequence[int], at: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """A kernel laid onto the source grid for the target position ``at``, ``[O, I, *grid]``; and the most outside."""
+    values = weights.dense().values.astype(np.float64)
     out = np.zeros((*values.shape[:2], *grid))
     starts = []
     for i in (0, 1):
         start = at[i] * weights.stride[i] + weights.origin[i]
         assert abs(start - round(start)) < 1e-6, (at, weights.stride, weights.origin)
         starts.append(round(start))
-    lost = 0.0
-    for y in range(values.shape[2]):
-        for x in range(values.shape[3]):
-            p, q = starts[0] + y, starts[1] + x
-            if 0 <= p < grid[0] and 0 <= q < grid[1]:
-                out[:, :, p, q] = values[:, :, y, x]
-            else:
-                lost = max(lost, float(np.abs(values[:, :, y, x]).max(initial=0)))
-    return out, lost
+    inside = np.zeros(values.shape[2:], bool)
+    for y, x in np.ndindex(*values.shape[2:]):
+        p, q = starts[0] + y, starts[1] + x
+        if 0 <= p < grid[0] and 0 <= q < grid[1]:
+            out[:, :, p, q] = values[:, :, y, x]
+            inside[y, x] = True
+    return out, float(np.abs(values[:, :, ~inside]).max(initial=0))
 
 
 def check_weights(
@@ -129,40 +303,55 @@ def check_weights(
     *,
     units: int = 4,
     tolerance: float = 1e-5,
-    linear: nn.Module | None = None,
-    borders: bool = False,
+    module: nn.Module | None = None,
     last: bool = False,
+    at: tuple[int, int] | None = None,
 ) -> None:
-    """Holds expanded weights against autograd.
+    """Holds expanded weights against autograd, at the position they are of; without one, in the middle of the grid.
 
     Args:
         net: the network.
         weights: of it.
         units: how many target units to look at.
         tolerance: of the norm of the difference, relative to that of the gradient.
-        linear: the network with its operators replaced; made from ``weights.replaced`` by default.
-        borders: whether the map may reach the border of the source grid.
+        module: another network in place of the one that ``weights.replaced`` makes of it.
         last: activations have their channels last.
+        at: another position in the interior.
     """
-    linear = linear or straightened(net.module, weights, last)
-    target = net.layers[weights.target]
-    height, width = target.grid
-    at = weights.at or (height // 2, width // 2)
+    shares = (lambda place: net.measured.get(place, "shares")) if net.measured else lambda _: None
+    told = Told(double(module or net.module), () if module else weights.replaced, shares, last)
+    height, width = net.layers[weights.target].grid or (1, 1)
+    at = weights.at or at or (height // 2, width // 2)
     rows = sorted({round(r) for r in np.linspace(0, len(weights.units) - 1, units)})
-    x = torch.randn((1, *net.input.shape), dtype=torch.float64)
-    truth = gradients(linear, x, weights.source, weights.target, [int(weights.units[r]) for r in rows], at, target.axes)
-    axes = net.layers[weights.source].axes if weights.source != "input" else ("N", "C", "y", "x")[: truth.ndim]
-    order = [0, *(axes.index(a) for a in ("C", "y", "x") if a in axes)]
-    rest = [a for a in range(truth.ndim) if a not in order]
-    truth = truth.transpose(order + rest).reshape(*[truth.shape[a] for a in order])
-    while truth.ndim < 4:
-        truth = np.expand_dims(truth, 2)
+    x = torch.randn((1, *net.input.shape), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    chosen = [int(weights.units[r]) for r in rows]
+    truth = gradients(told, x, weights.source, weights.target, chosen, at, net)
     if weights.source_numbers.size:
         truth = truth[:, weights.source_numbers]
-    some = weights.select([int(weights.units[r]) for r in rows])
-    found, lost = placed(some, truth.shape[2:], at)
+    found, lost = placed(weights.select(chosen), truth.shape[2:], at)
     scale = np.linalg.norm(truth)
-    assert scale > 0
-    assert borders or lost == 0, "the window reaches over the border: take a larger input"
+    assert scale > 0, f"{weights}: the gradient is zero"
+    assert lost <= tolerance * scale, "the window reaches over the border: take a larger input"
     error = np.linalg.norm(found - truth) / scale
-    assert error < tolerance, f"{weights}: relative error {error:.1e}"
+    assert error < tolerance, f"{weights} at {at}: relative error {error:.1e}"
+
+
+def check_everywhere(net: wa.Network, source: str, target: str, *, corners: bool = True, **options: Any) -> wa.Weights:
+    """Holds the expanded weights of two layers against autograd in the interior, in corners and at edges.
+
+    Returns:
+        Those of the interior.
+    """
+    checked = {k: options.pop(k) for k in ("tolerance", "module", "last", "units") if k in options}
+    options = {"gate": "identity"} | options
+    weights = wa.expanded_weights(net, source, target, **options)
+    check_weights(net, weights, **checked)
+    height, width = net.layers[target].grid or (1, 1)
+    edges = {(0, 0), (height - 1, width - 1), (0, width - 1), (min(1, height - 1), width // 2), (height // 2, 0)}
+    for at in sorted(edges) if corners and (height, width) != (1, 1) else ():
+        there = wa.expanded_weights(net, source, target, at=at, **options)
+        assert there.at == at
+        check_weights(net, there, **checked)
+        if weights.at is None:
+            assert there.stride == weights.stride, "the same steps at the border"
+    return weights

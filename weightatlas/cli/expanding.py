@@ -68,13 +68,16 @@ def expand(
         net = wa.load(model)
         paths: Any = None
         with progress(f"{source} → {target}") as tell:
+            asked["progress"] = tell
             if through is None:
-                weights = wa.expanded_weights(net, source, target, **asked, progress=tell)
+                weights = wa.expanded_weights(net, source, target, **asked)
             else:
                 paths = wa.expanded_paths(net, source, through, target, **asked)
                 weights = paths.weights
         _print_top(weights, paths, top or TOP, by)
         _print_notes(weights)
+        if keep is not None:
+            print(f"wrote {line((weights if paths is None else paths).save(keep))}")
         if output is not None:
             options: dict[str, Any] = {"palette": palette} | ({"k": top} if top is not None else {})
             if paths is None:
@@ -82,8 +85,6 @@ def expand(
             else:
                 drawn = wa.figures.pathways(paths, **options)
             save(drawn, output, width, dark)
-        if keep is not None:
-            print(f"wrote {line((weights if paths is None else paths).save(keep))}")
 
 
 def _check(output: Path | None, keep: Path | None, top: int | None, by: str, palette: str, skip: str | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ArgumentError, WeightValuesError
 from ..records import MiddleUnit, Paths
 from . import cards, layout, lettering
-from .cards import Block
+from .cards import Block, Window
 from .figure import MARGIN, Figure
 from .grids import sign_words, source_line
 from .layout import GAP, LABEL_SIZE, Tile, magnitude
@@ -55,7 +55,8 @@ def pathways(
     Returns:
         A figure of four maps a pair on one scale: the sum of all paths (the expanded weight through the middle
         layer), of those that excite, of those that inhibit, of all magnitudes; beside them how much cancels and the
-        middle units that excite and inhibit most. ``data["maps"]`` is ``[n, 4, H, W]``.
+        middle units that excite and inhibit most. ``data["maps"]`` is ``[n, 4, H, W]``; of
+        large maps the inner ``data["window"]`` (first row and column, height, width) is shown.
 
     Raises:
         ArgumentError, UnknownNameError: for units that are not here, or if no pair was given and nothing cancels.
@@ -68,13 +69,17 @@ def pathways(
     if not chosen:
         raise ArgumentError(f"nothing cancels in {paths!r}; give pairs=[(target unit, source unit), …] to see some")
     maps = np.stack([_maps(paths, *pair) for pair in chosen])
+    shown = cards.window(maps[:, -1])
     scale = float(np.abs(maps).max())
-    lost = paths.unit_cancellation
-    cancellation = np.array([lost[paths.entry(*pair)] for pair in chosen])
-    rows = [_row(paths, *p, m, float(c), scale, palette) for p, m, c in zip(chosen, maps, cancellation, strict=True)]
-    h, w = maps.shape[2:]
-    own = cards.own_block((h, w), paths.origin, paths.stride)
-    what = f"reads {paths.source} through {paths.middle} · {h} × {w} · {len(rows)} pair{'s' if len(rows) > 1 else ''}"
+    every = paths.unit_cancellation
+    cancellation = np.array([every[paths.entry(*pair)] for pair in chosen])
+    drawn = zip(chosen, shown.of(maps), cancellation, strict=True)
+    rows = [_row(paths, *pair, inner, float(lost), scale, palette) for pair, inner, lost in drawn]
+    own = cards.own_block(
+        shown.shape, tuple(o + s for o, s in zip(paths.origin, shown.start, strict=True)), paths.stride
+    )
+    count = f"{len(rows)} pair{'s' if len(rows) > 1 else ''}"
+    what = f"reads {paths.source} through {paths.middle} · {shown.words} · {count}"
 
     def compose(width: float) -> Scene:
         scene = Scene(width)
@@ -85,10 +90,16 @@ def pathways(
     return Figure(
         compose,
         title=f"Influence of {paths.source} on {paths.target} that cancels in {paths.middle}",
-        caption=_caption(paths, sorted({paths.entry(*pair)[0] for pair in chosen}), palette),
+        caption=_caption(paths, sorted({paths.entry(*pair)[0] for pair in chosen}), palette, shown),
         source=source_line(paths.provenance),
-        alt=_alt(rows, h, w),
-        data={"pairs": np.array(chosen), "maps": maps, "cancellation": cancellation, "scale": scale},
+        alt=_alt(rows, *shown.shape),
+        data={
+            "pairs": np.array(chosen),
+            "maps": maps,
+            "cancellation": cancellation,
+            "scale": scale,
+            "window": (*shown.start, *shown.shape),
+        },
     )
 
 
@@ -194,7 +205,7 @@ def _short(units: Sequence[str]) -> str:
     return ", ".join([units[0], *(u.rpartition(":")[2] for u in units[1:])])
 
 
-def _caption(paths: Paths, rows: Sequence[int], palette: Palette) -> str:
+def _caption(paths: Paths, rows: Sequence[int], palette: Palette, shown: Window) -> str:
     text = (
         f"Paths from {paths.source} to {paths.target} through {paths.middle}: all added up (Σ), those that excite "
         "(best case) or inhibit (worst case) alone, square by square, and all magnitudes (Σ |·|). Bars show how much "
@@ -207,7 +218,7 @@ def _caption(paths: Paths, rows: Sequence[int], palette: Palette) -> str:
         if around
         else []
     )
-    return told(text, said, paths.provenance)
+    return told(text, [*said, *shown.left_out], paths.provenance)
 
 
 def _alt(rows: Sequence[_Pair], h: int, w: int) -> str:

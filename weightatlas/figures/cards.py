@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from . import layout, lettering
 from .figure import MARGIN
@@ -15,6 +18,8 @@ SIDES = (56, 128)  # pixels of a card
 SINGLE = 64  # at most, for a map of one square
 EDGE = 0.09  # of a card, left free around the map
 RADIUS = 6
+HELD = 0.99  # of the squared weights: what is outside may be left out of large maps
+LEAST_SHOWN = 15  # squares of a map on a side
 SQUARE = 3  # pixels of a map's square from which on all squares of a map are drawn equally large
 THIN = 6  # pixels that a map is at least high and wide
 
@@ -23,10 +28,10 @@ Block = tuple[int, int, int, int]
 
 
 def own_block(
-    shape: tuple[int, ...],
-    origin: tuple[float, float],
-    stride: tuple[float, float] = (1, 1),
-    dilation: tuple[float, float] = (1, 1),
+    shape: Sequence[int],
+    origin: Sequence[float],
+    stride: Sequence[float] = (1, 1),
+    dilation: Sequence[float] = (1, 1),
 ) -> Block | None:
     """The elements of a kernel at the target's own position t: those from t · stride to just before (t + 1) · stride.
 
@@ -47,6 +52,62 @@ def own_block(
         first.append(int(at))
         many.append(min(max(1, math.ceil(step / apart)), size - int(at)))
     return None if tuple(many) == tuple(shape) else (first[0], first[1], many[0], many[1])
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of all maps that is shown.
+
+    Args:
+        rows, columns: which.
+        full: ``(H, W)`` of the whole maps.
+    """
+
+    rows: slice
+    columns: slice
+    full: tuple[int, int]
+
+    def of(self, maps: np.ndarray) -> np.ndarray:
+        """That part of maps ``[…, H, W]``."""
+        return maps[..., self.rows, self.columns]
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Its first row and column."""
+        return self.rows.start, self.columns.start
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Its height and width."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    @property
+    def words(self) -> str:
+        """Its size, for a heading."""
+        h, w = self.shape
+        whole = f" of {self.full[0]} × {self.full[1]}" if self.shape != self.full else ""
+        return f"{'inner ' if whole else ''}{h} × {w}{whole}"
+
+    @property
+    def left_out(self) -> list[str]:
+        """What lies outside it, for a caption; empty if nothing does."""
+        h, w = self.shape
+        outside = f"less than {1 - HELD:.0%} of these maps' squared weights lies outside the inner {h} × {w} squares"
+        return [outside] if self.shape != self.full else []
+
+
+def window(maps: np.ndarray) -> Window:
+    """The inner part of large maps ``[n, H, W]`` that holds nearly all of their squares: wide margins hide the rest."""
+    power = np.square(maps, dtype=np.float64).sum(axis=0)
+    h, w = power.shape
+    rows, columns = slice(0, h), slice(0, w)
+    for margin in range(1, max(h, w)):
+        up, left = (max(0, min(margin, (n - LEAST_SHOWN) // 2)) for n in (h, w))
+        inner = slice(up, h - up), slice(left, w - left)
+        if inner == (rows, columns) or power[inner].sum() <= HELD * power.sum():
+            break
+        rows, columns = inner
+    return Window(rows, columns, (h, w))
 
 
 def columns_for(most: int, room: float, largest: float) -> tuple[int, float]:
@@ -71,9 +132,10 @@ def card(scene: Scene, x: float, y: float, side: float, tile: Tile, own: Block |
     wide, high = max(w * cell, THIN), max(h * cell, THIN)
     left, top = (round(2 * v) / 2 for v in (x + (side - wide) / 2, y + (side - high) / 2))
     scene.pixels(left, top, wide, high, tile.colours, tile.words)
-    if own is not None and cell >= SQUARE:
-        rows, columns = high / h, wide / w
-        scene.mark(left + own[1] * columns, top + own[0] * rows, own[3] * columns, own[2] * rows)
+    if own is not None:
+        frame = max(own[3] * wide / w, SQUARE), max(own[2] * high / h, SQUARE)
+        middle = left + (own[1] + own[3] / 2) * wide / w, top + (own[0] + own[2] / 2) * high / h
+        scene.mark(middle[0] - frame[0] / 2, middle[1] - frame[1] / 2, *frame)
 
 
 def ground() -> str:
@@ -101,9 +163,11 @@ def grid(
     return y + math.ceil(len(tiles) / columns) * (side + LABEL_SPACE + GAP)
 
 
-def legend(scene: Scene, y: float, scale: float, palette: Palette, own: Block | None) -> float:
+def legend(
+    scene: Scene, y: float, scale: float, palette: Palette, own: Block | None, words: str = "one scale for the figure"
+) -> float:
     """The scale of all cards, and what the framed square is; returns the next free y."""
-    y = layout.scale_legend(scene, y, scale, palette, "one scale for the figure") + 3
+    y = layout.scale_legend(scene, y, scale, palette, words) + 3
     if own is None:
         return y
     scene.rect(MARGIN, y, 14, 14, fill=ground(), radius=2)

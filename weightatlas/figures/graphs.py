@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -241,7 +242,7 @@ def _labels(nodes: Sequence[GraphNode], room: float) -> list[tuple[str, str]]:
     If one name is too long, what others share with the one above is left out as well, so that they look alike.
     """
     names = [lettering.visible(node.name).split(".") for node in nodes]
-    needed = [next((c for c in range(len(p)) if _wide(_shown(p, c)) <= room), len(p) - 1) for p in names]
+    needed = [bisect_left(range(len(p) - 1), True, key=lambda cut, p=p: _wide(_shown(p, cut)) <= room) for p in names]
     most, labels, above = max(needed, default=0), [], []
     for parts, least in zip(names, needed, strict=True):
         same = 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..records import By, Connections, Provenance, Replaced, Weights
 from . import cards, layout, lettering
-from .cards import Block
+from .cards import Block, Window
 from .figure import MARGIN, Figure
 from .grids import chosen_rows, noted, sign_words, source_line
 from .layout import Tile, magnitude
@@ -56,8 +56,10 @@ def connections(
         palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
 
     Returns:
-        A figure with one symmetric scale and its legend. The target's own position is framed where the maps hold it.
-        ``data`` has, for every target unit, ``maps`` ``[k, H, W]``, ``sources`` ``[k]`` and its entry of ``shares``.
+        A figure with one symmetric scale and its legend; the identity path of a residual network may go beyond it. Of
+        large maps the inner part that holds 99% of their squares is shown. The target's own position is framed where
+        the maps hold it. ``data`` has, for every target unit, ``maps`` ``[k, H, W]``, ``sources`` ``[k]`` and its entry
+        of ``shares``; ``window`` is what is shown of the maps: first row and column, height, width.
 
     Raises:
         ArgumentError: for units that are not among the weights, or another ``k`` or ``by``.
@@ -68,41 +70,67 @@ def connections(
     check_choice("palette", palette, Palette)
     chosen = [int(weights.units[r]) for r in chosen_rows(weights.units, units, weights.target, UNITS_SHOWN)]
     tops = [weights.top(u, k, by) for u in chosen]
-    scale = max((float(np.abs(top.maps).max(initial=0)) for top in tops), default=0.0)
-    window = weights.values.shape[2:]
-    own = None if weights.at is not None else cards.own_block(window, weights.origin, weights.stride, weights.dilation)
-    rows = [_Row(top.address, _share_words(top), _tiles(top, weights, scale, palette)) for top in tops]
-    h, w = window
-    what = f"reads {weights.source} · {h} × {w} · {len(rows)} of {weights.target_units} units"
+    scale, beyond = _scale(weights.select(chosen), tops)
+    shown = cards.window(np.concatenate([top.maps for top in tops]))
+    own = _own(weights, shown)
+    rows = [_Row(top.address, _share_words(top), _tiles(top, weights, shown, scale, palette)) for top in tops]
+    what = f"reads {weights.source} · {shown.words} · {len(rows)} of {weights.target_units} units"
+    single = cards.SINGLE if shown.full == (1, 1) else None
+    words = "one scale for the figure" + (", the skip path beyond it" if beyond else "")
 
     def compose(width: float) -> Scene:
         scene = Scene(width)
-        y = layout.heading(scene, weights.target, what) + 4
-        y = _place(scene, y, rows, cards.SINGLE if h * w == 1 else None, own)
-        cards.legend(scene, y, scale, palette, own)
+        y = _place(scene, layout.heading(scene, weights.target, what) + 4, rows, single, own)
+        cards.legend(scene, y, scale, palette, own, words)
         return scene
 
     return Figure(
         compose,
         title=f"Strongest sources of {weights.target} in {weights.source}",
-        caption=_caption(weights, tops, by, palette),
+        caption=_caption(weights, tops, by, palette, shown, beyond),
         source=source_line(weights.provenance),
-        alt=_alt(tops, h, w),
+        alt=_alt(tops, *shown.shape),
         data={
             "units": np.array(chosen),
             "maps": [top.maps for top in tops],
             "sources": [top.sources for top in tops],
             "shares": np.array([top.share for top in tops]),
             "scale": scale,
+            "window": (*shown.start, *shown.shape),
         },
     )
 
 
-def _tiles(top: Connections, weights: Weights, scale: float, palette: Palette) -> list[Tile]:
+def _scale(weights: Weights, tops: Sequence[Connections]) -> tuple[float, float]:
+    """The magnitude at full colour, and the largest beyond it, 0 if there is none.
+
+    It is the largest of the weights proper: beside the identity path of a residual network they would all be pale.
+    """
+    largest = max(float(np.abs(top.maps).max(initial=0)) for top in tops)
+    path = weights.skip if weights.skip_included else None
+    if path is None:
+        return largest, 0.0
+    place = {int(n): i for i, n in enumerate(weights.source_indices)}
+    proper = 0.0
+    for top, skip in zip(tops, path.values, strict=True):
+        rest = top.maps - skip[[place[int(n)] for n in top.sources]]
+        proper = max(proper, float(np.abs(rest).max(initial=0)))
+    return (proper, largest) if 0 < proper < largest else (largest, 0.0)
+
+
+def _own(weights: Weights, shown: Window) -> Block | None:
+    """The target's own position among the squares that are shown; unknown where the map is that of one position."""
+    if weights.at is not None:
+        return None
+    origin = tuple(o + s * d for o, s, d in zip(weights.origin, shown.start, weights.dilation, strict=True))
+    return cards.own_block(shown.shape, origin, weights.stride, weights.dilation)
+
+
+def _tiles(top: Connections, weights: Weights, shown: Window, scale: float, palette: Palette) -> list[Tile]:
     names = dict(zip(weights.source_indices.tolist(), weights.channel_names, strict=False))
     tiles = []
     for number, address, strength, total, values in zip(
-        top.sources.tolist(), top.addresses, top.strengths, top.sums, top.maps, strict=True
+        top.sources.tolist(), top.addresses, top.strengths, top.sums, shown.of(top.maps), strict=True
     ):
         words = f"{address} on {top.address}, strength {magnitude(strength)}, sum {magnitude(total)}"
         tiles.append(Tile(diverging(values, scale, palette), names.get(number, address), words))
@@ -153,7 +181,9 @@ def _head(scene: Scene, y: float, row: _Row, end: float) -> float:
     return y + 8
 
 
-def _caption(weights: Weights, tops: Sequence[Connections], by: By, palette: Palette) -> str:
+def _caption(
+    weights: Weights, tops: Sequence[Connections], by: By, palette: Palette, shown: Window, beyond: float
+) -> str:
     most, shares = max(len(top.sources) for top in tops), [f"{top.share:.0%}" for top in tops]
     low, high = f"{min(top.share for top in tops):.0%}", f"{max(top.share for top in tops):.0%}"
     held = shares[0] if low == high else f"{low} to {high}"
@@ -166,7 +196,8 @@ def _caption(weights: Weights, tops: Sequence[Connections], by: By, palette: Pal
     said += read_as(weights.replaced)
     said += ["the skip path is left out"] if not weights.skip_included else []
     said += [f"seen from position {weights.at}"] if weights.at is not None else []
-    return told(text, said, weights.provenance)
+    said += [f"the skip path, up to {magnitude(beyond)}, is beyond the scale"] if beyond else []
+    return told(text, [*said, *shown.left_out], weights.provenance)
 
 
 def told(text: str, said: Sequence[str], provenance: Provenance) -> str:

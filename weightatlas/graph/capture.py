@@ -1,11 +1,12 @@
 """Capturing a network with ``torch.export``, so that every layer's output is a node of one functional graph.
 
-While the network is traced, a hook marks what each module returns:
+While the network is traced, a hook notes what each module returns:
 
-    y = module(x)   becomes   y = mark(module(x), number)      number ↔ "blocks.4.1.act1", "relu#2", …
+    y = module(x)   becomes   y = module(x); mark(y, number)      number ↔ "blocks.4.1.act1", "relu#2", …
 
-The marks are taken out again; what remains of them is the table from layers to nodes. So a module that does nothing
-(``Identity``) and one that is called twice are found as surely as any other.
+A mark returns nothing, so that in-place operators meet the same memory as without it. The marks are taken out again;
+what remains of them is the table from layers to nodes. So a module that does nothing (``Identity``), one that is called
+twice and one whose output nobody reads are found as surely as any other.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ from ..network import Network, evaluating
 from .nodes import BATCH, Graph
 
 _MARK = "weightatlas::mark"
+#: Settings of modules that are compared by value; functions are compared by identity, what a forward keeps is not.
+_PLAIN = (bool, int, float, str, tuple, type(None))
 _TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-_CACHE: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Graph]] = weakref.WeakKeyDictionary()
+#: Module → input shape → what the module looked like, and its graph.
+_CACHE: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[int, Graph]]] = weakref.WeakKeyDictionary()
 
 
 def capture(net: Network) -> Graph:
     """The network's graph, captured once per module and input shape and kept as long as the module lives.
+
+    Weights loaded in place are seen; a module whose parts or settings were changed is captured again.
 
     Raises:
         ArgumentError: for a checkpoint without architecture.
@@ -35,10 +41,24 @@ def capture(net: Network) -> Graph:
     """
     module, spec = net.require_module("following the paths between layers")
     kept = _CACHE.setdefault(module, {})
-    key = tuple(spec.shape)
-    if key not in kept:
-        kept[key] = _captured(module, key)
-    return kept[key]
+    shape = tuple(spec.shape)
+    if shape not in kept or kept[shape][0] != _looks(module):
+        graph = _captured(module, shape)
+        kept[shape] = (_looks(module), graph)  # after running it, which may have changed a counter
+    return kept[shape][1]
+
+
+def _looks(module: nn.Module) -> int:
+    """A number that changes with a module's parts, their settings, and the types of its tensors."""
+    seen: list[Any] = []
+    for name, part in module.named_modules():
+        seen += [name, id(part)]
+        for key, value in vars(part).items():
+            if key not in ("training", "_is_full_backward_hook") and (isinstance(value, _PLAIN) or callable(value)):
+                seen.append((key, id(value) if callable(value) else repr(value)))
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        seen += [(t.dtype, t.device, t.shape) for t in tensors if t is not None]
+    return hash(tuple(seen))
 
 
 class _Marker:
@@ -46,32 +66,23 @@ class _Marker:
 
     def __init__(self, module: nn.Module) -> None:
         self.names = {m: n for n, m in module.named_modules()}
-        self.owners: list[list[str]] = []
+        self.owners: list[str] = []
+        self.stack: list[str] = []
         self._count: dict[nn.Module, int] = {}
         self._mark = _mark_operator()
-        #: What an output looked like when it was marked; written to in place, it is another one.
-        self._seen: dict[int, tuple[Tensor, int, int]] = {}
-        self.stack: list[str] = []
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """Before a call."""
         self._count[module] = nth = self._count.get(module, 0) + 1
         self.stack.append(self.names[module] + (f"#{nth}" if nth > 1 else ""))
 
-    def leave(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """After a call: the output with its first tensor marked, or ``None`` to leave it."""
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        """After a call: its first tensor is marked."""
         name = self.stack.pop()
         tensor = _first_tensor(output)
-        if tensor is None:
-            return None
-        kept = self._seen.get(id(tensor))
-        if kept is not None and kept[2] == tensor._version:
-            self.owners[kept[1]].append(name)
-            return None
-        marked = self._mark(tensor, len(self.owners))
-        self._seen[id(marked)] = (marked, len(self.owners), marked._version)
-        self.owners.append([name])
-        return _with_first(output, marked)
+        if tensor is not None:
+            self._mark(tensor, len(self.owners))
+            self.owners.append(name)
 
 
 def _first_tensor(output: Any) -> Tensor | None:
@@ -82,19 +93,6 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, list | tuple):
         return next((t for t in map(_first_tensor, output) if t is not None), None)
     return None
-
-
-def _with_first(output: Any, marked: Tensor) -> Any:
-    """The output with its first tensor replaced; ``None`` (leave it) for containers that cannot be rebuilt."""
-    if isinstance(output, Tensor):
-        return marked
-    if isinstance(output, dict):
-        key = next(k for k, v in output.items() if _first_tensor(v) is not None)
-        output[key] = _with_first(output[key], marked)
-        return output
-    place = next(i for i, v in enumerate(output) if _first_tensor(v) is not None)
-    parts = [_with_first(v, marked) if i == place else v for i, v in enumerate(output)]
-    return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
 
 
 def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
@@ -135,14 +133,11 @@ def _cannot(module: nn.Module, stack: list[str], error: Exception) -> GraphError
 def _mark_operator() -> Any:
     """The operator that marks an output, defined on first use."""
     if not hasattr(torch.ops.weightatlas, "mark"):
-        mark = torch.library.custom_op(_MARK, _clone, mutates_args=(), schema="(Tensor x, int number) -> Tensor")
-        mark.register_fake(_like)
+        mark = torch.library.custom_op(_MARK, _nothing, mutates_args=(), schema="(Tensor x, int number) -> ()")
+        mark.register_fake(_nothing)
+        torch.fx.node.has_side_effect(torch.ops.weightatlas.mark.default)  # nobody reads it: it must not be dropped
     return torch.ops.weightatlas.mark
 
 
-def _clone(x: Tensor, number: int) -> Tensor:
-    return x.clone()
-
-
-def _like(x: Tensor, number: int) -> Tensor:
-    return torch.empty_like(x)
+def _nothing(x: Tensor, number: int) -> None:
+    """What a mark does."""

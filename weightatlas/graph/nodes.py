@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, GraphError
 from ..network import INPUT
 from .channels import channel_axes
 
@@ -30,8 +31,8 @@ class Graph:
         notes: what had to be changed in order to capture it.
     """
 
-    def __init__(self, module: nn.Module, exported: Any, owners: list[list[str]], notes: tuple[str, ...]) -> None:
-        self.module, self.notes = module, notes
+    def __init__(self, module: nn.Module, exported: Any, owners: list[str], notes: tuple[str, ...]) -> None:
+        self._module, self.notes = weakref.ref(module), notes  # graphs are kept as long as their modules live
         signature = exported.graph_signature
         self._fqn = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._lifted = {n: exported.constants[k] for n, k in signature.inputs_to_lifted_tensor_constants.items()}
@@ -43,9 +44,21 @@ class Graph:
         self.input = next(n for n in self.nodes if n.op == "placeholder" and n.name in user)
         self.names: dict[fx.Node, list[str]] = {self.input: [INPUT]}
         for number, node in marks.items():
-            self.names.setdefault(node, []).extend(owners[number])
+            self.names.setdefault(node, []).append(owners[number])
         self.outputs = {name: node for node, names in self.names.items() for name in names}
         self.position = {node: i for i, node in enumerate(self.nodes)}
+
+    @property
+    def module(self) -> nn.Module:
+        """The network.
+
+        Raises:
+            GraphError: if nobody holds it any more.
+        """
+        found = self._module()
+        if found is None:
+            raise GraphError("the module of this graph no longer exists; keep the network that it was captured from")
+        return found
 
     @cached_property
     def dependent(self) -> frozenset[fx.Node]:
@@ -223,11 +236,7 @@ def _hint(size: Any) -> int:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Sizes of a node's value without the batch axis.
-
-    Raises:
-        ArgumentError: if its first axis is not the batch alone.
-    """
+    """Sizes of a node's value without its first axis, the batch."""
     value = node.meta["val"]
     return tuple(_hint(s) for s in value.shape[1:])
 
@@ -246,10 +255,6 @@ def _take_out_marks(graph: fx.Graph) -> dict[int, fx.Node]:
     found: dict[int, fx.Node] = {}
     for node in list(graph.nodes):
         if node.op == "call_function" and str(node.target) == "weightatlas.mark.default":
-            inner, number = node.args
-            found[number] = inner
-            node.replace_all_uses_with(inner)
+            found[node.args[1]] = node.args[0]
             graph.erase_node(node)
     return found
-
-

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..graph import shape_of
-from .kernel import Kernel, NeedsPosition, Span, to_spans, windowed
+from .kernel import Kernel, NeedsPosition, Span, levelled, to_spans, total, windowed
 from .walk import Ends, Reached, Walk
 
 Progress = Callable[[int, int], None]
@@ -92,14 +92,18 @@ def planned(walk: Walk, units: list[int]) -> Plan:
             + (f", or none that reaches the target's position {walk.at}" if walk.at else "")
         )
     kernels = [laid_out(k, walk.ends, walk.at is not None) for k in found]
+    if walk.at is not None:
+        kernels = levelled(kernels)
     spans, size = [], []
     for i in (1, 2):
         own = [k.axes[i] or Span(0, None) for k in kernels]
+        if own[0].step != own[-1].step:
+            raise NeedsPosition
         start = min(s.start for s in own)
         spans.append(Span(start, own[0].step))
         size.append(max(s.start + k.values.shape[i + 1] for s, k in zip(own, kernels, strict=True)) - start)
     channels = shape_of(walk.ends.source)[walk.ends.source_axes[0]]
-    compact = [k for k in kernels if k.first is not None]
+    compact = [k for k in kernels if k.first is not None and k.rows is None]
     width = kernels[0].values.shape[1] if len(compact) == len(kernels) == 1 else channels
     pure = kernels[-1] if reached.pure is not None else None
     skip = 0 if pure is None else pure.values.shape[1]
@@ -218,34 +222,33 @@ def _placed(
     pinned = walk.at is not None
     proper = None if reached.proper is None else laid_out(reached.proper, walk.ends, pinned)
     pure = None if reached.pure is None else laid_out(reached.pure, walk.ends, pinned)
-    total = proper
-    if include and pure is not None:
-        total = pure.shared() if proper is None else _joined(proper, pure, plan.channels)
+    parts = [k for k in (proper, pure if include else None) if k is not None]
     zeros = torch.zeros((rows, plan.channels, 1, 1), dtype=walk.dtype, device=walk.device)
-    if total is None:
-        total = Kernel(zeros, (None, *plan.spans), owned=True)
+    whole = Kernel(zeros, (None, *plan.spans), owned=True)
+    if parts:  # the pure path is needed again
+        parts[-1] = parts[-1].shared() if include and pure is not None else parts[-1]
+        whole = total(parts, (plan.channels, *plan.size), rows, pinned)
     if plan.width == plan.channels or columns is not None:
-        total = total.full(plan.channels)
-    values, first = _in_window(total, plan), total.first
+        whole = whole.full(plan.channels)
+    values, first = _in_window(whole, plan, rows), whole.first
     skip = skip_first = None
     if plan.skip_width:
         pure = pure or Kernel(zeros, (None, *plan.spans))
         pure = pure.full(plan.channels) if columns is not None or plan.skip_width == plan.channels else pure
-        skip = _in_window(pure, plan)
-        skip_first = torch.zeros(rows, dtype=torch.int64) if pure.first is None else pure.first
+        skip = _in_window(pure, plan, rows)
+        skip_first = torch.zeros(rows, dtype=torch.int64)
+        if pure.first is not None:
+            skip_first[slice(None) if pure.rows is None else pure.rows] = pure.first
     if columns is not None:
         values = values[:, columns]
         skip = None if skip is None else skip[:, columns]
     return Assembled(values, first, skip, skip_first)
 
 
-def _joined(proper: Kernel, pure: Kernel, channels: int) -> Kernel:
-    if proper.first is not None and pure.first is not None:
-        proper = proper.full(channels)
-    return proper + pure
-
-
-def _in_window(kernel: Kernel, plan: Plan) -> Tensor:
+def _in_window(kernel: Kernel, plan: Plan, rows: int) -> Tensor:
+    if kernel.rows is not None:
+        every = kernel.values.new_zeros((rows, *kernel.values.shape[1:]))
+        kernel = kernel.like(every.index_copy_(0, kernel.rows.to(every.device), kernel.values))
     values = kernel.values
     for i, (span, size) in enumerate(zip(plan.spans, plan.size, strict=True)):
         own = kernel.axes[i + 1] or Span(0, None)
@@ -270,4 +273,3 @@ def _put(whole: Assembled, made: Assembled, start: int) -> None:
 def ratio(span: Span, before: int, now: int) -> Fraction:
     """Source steps per target step: the walk's own, else that of the grids."""
     return span.step if span.step is not None else Fraction(before, max(now, 1))
-

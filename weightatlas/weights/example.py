@@ -149,4 +149,4 @@ class Example:
         )
         for node, gradient in zip(wanted, found, strict=True):
             if gradient is not None:
-                yield node, Kernel(gradient[:, 0], (None,) * len(shape_of(node)), owned=True)
+                yield node, kernel.like(gradient[:, 0], axes=(None,) * len(shape_of(node)))

@@ -52,6 +52,7 @@ class Kernel:
         axes: for each of them ``None`` if every entry is held (channels), else its window.
         first: int64 ``[O]`` on the CPU if axis ``compact`` holds only the channels from there on, else ``None``.
         compact: number of that axis.
+        rows: int64: numbers of the rows that are held if others are zero, rising; ``None`` for all.
         owned: whether nobody else holds ``values``, so that they may be added to.
     """
 
@@ -59,6 +60,7 @@ class Kernel:
     axes: tuple[Span | None, ...]
     first: Tensor | None = None
     compact: int = 0
+    rows: Tensor | None = None
     owned: bool = False
 
     def like(self, values: Tensor, **changes: object) -> Kernel:
@@ -97,6 +99,8 @@ class Kernel:
         Raises:
             NeedsPosition: if the factor differs along a window that is relative.
         """
+        if not isinstance(factor, Tensor) and factor == 1:
+            return self
         if not isinstance(factor, Tensor) or factor.numel() == 1:
             return self.like(self.values * (factor if not isinstance(factor, Tensor) else factor.flatten()[0]))
         factor = self.seen(factor, pinned)
@@ -144,65 +148,109 @@ class Kernel:
                 values, axes[i] = windowed(values, i + 1, -axis.start, shape[i]), None
         return self.like(values, axes=tuple(axes))
 
-    def __add__(self, other: Kernel) -> Kernel:
-        """Both on one window.
-
-        Raises:
-            NeedsPosition: if they move at different steps.
-        """
-        a, b = self, other
-        same = a.first is not None and b.first is not None and torch.equal(a.first, b.first)
-        if not (same and a.compact == b.compact and a.values.shape[a.compact + 1] == b.values.shape[a.compact + 1]):
-            if a.first is not None:
-                a, b = b, a  # the full one first: a compact one can be added into it
-            if a.first is not None:
-                raise ValueError("two compact kernels of different channels: make one full first")
-        spans = tuple(_union(a, b, i) for i in range(len(a.axes)))
-        axes = tuple(span for span, _ in spans)
-        sizes = [a.values.shape[0], *(n for _, n in spans)]
-        if a.owned and tuple(sizes) == tuple(a.values.shape):
-            out = a.values
-        elif tuple(sizes) == tuple(a.values.shape):
-            out = a.values.clone()
-        else:
-            out = a.values.new_zeros(sizes)
-            _window(out, a, axes).add_(a.values)
-        total = a.like(out, axes=axes)
-        if b.first is None or same:
-            _window(out, b, axes).add_(b.values)
-        else:
-            _add_compact(out, b, axes)
-        return total
+    def chosen(self, inside: Tensor) -> Kernel:
+        """Some of the rows, by a mask over those that are held."""
+        if bool(inside.all()):
+            return self
+        numbers = torch.nonzero(inside).flatten()
+        rows = numbers if self.rows is None else self.rows[numbers]
+        first = None if self.first is None else self.first[numbers]
+        return self.like(self.values[numbers.to(self.values.device)], rows=rows, first=first)
 
 
-def _union(a: Kernel, b: Kernel, i: int) -> tuple[Span | None, int]:
-    one, two = a.axes[i], b.axes[i]
-    n, m = a.values.shape[i + 1], b.values.shape[i + 1]
-    if one is None and two is None:
-        return None, n
-    if one is None or two is None:
+def total(kernels: Sequence[Kernel], shape: Sequence[int], count: int, pinned: bool = False) -> Kernel:
+    """The sum of kernels on one node.
+
+    Args:
+        kernels: at least one.
+        shape: sizes of the node's axes.
+        count: rows in all.
+        pinned: windows are absolute, so that they may move at different steps.
+
+    Raises:
+        NeedsPosition: if relative ones do.
+    """
+    if len(kernels) == 1:
+        return kernels[0]
+    if pinned:
+        kernels = levelled(kernels)
+    alike = all(_same_channels(kernels[0], k) for k in kernels[1:])
+    if not alike and all(k.first is not None for k in kernels):
+        kernels = [kernels[0].full(shape[kernels[0].compact]), *kernels[1:]]
+    lead = max((k for k in kernels if alike or k.first is None), key=lambda k: k.values.numel())
+    unions = [_union(kernels, i) for i in range(len(shape))]
+    axes = tuple(span for span, _ in unions)
+    rows = lead.rows if all(_same(k.rows, lead.rows) for k in kernels) else None
+    size = (len(lead.values) if rows is lead.rows else count, *(n for _, n in unions))
+    size = tuple(n if i == 0 or axes[i - 1] is not None else lead.values.shape[i] for i, n in enumerate(size))
+    if size == tuple(lead.values.shape) and rows is lead.rows:
+        out, done = (lead.values if lead.owned else lead.values.clone()), lead
+    else:
+        out, done = lead.values.new_zeros(size), None
+    for kernel in kernels:
+        if kernel is not done:
+            _add(out, kernel, axes, alike, rows is not None)
+    return lead.like(out, axes=axes, rows=rows, first=lead.first)
+
+
+def levelled(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Pinned kernels with the same kind of axes: windows where any has one, without a step where theirs differ."""
+    found = list(kernels)
+    for i in range(len(found[0].axes)):
+        spans = {k.axes[i] is not None and (k.axes[i].step, k.axes[i].along) for k in found}  # pyright: ignore[reportOptionalMemberAccess]
+        if len(spans) == 1:
+            continue
+        for n, kernel in enumerate(found):
+            span = kernel.axes[i]
+            axes = (*kernel.axes[:i], Span(span.start if span else 0, None), *kernel.axes[i + 1 :])
+            found[n] = dataclasses.replace(kernel, axes=axes)
+    return found
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and torch.equal(a, b))
+
+
+def _same_channels(a: Kernel, b: Kernel) -> bool:
+    """Whether two kernels hold the same channels of the same rows."""
+    if a.first is None or b.first is None:
+        return a.first is b.first
+    widths = (k.values.shape[k.compact + 1] for k in (a, b))
+    return a.compact == b.compact and len(set(widths)) == 1 and _same(a.first, b.first) and _same(a.rows, b.rows)
+
+
+def _union(kernels: Sequence[Kernel], i: int) -> tuple[Span | None, int]:
+    """The smallest window along an axis that holds those of all kernels."""
+    own = [k.axes[i] for k in kernels]
+    if all(span is None for span in own):
+        return None, max(k.values.shape[i + 1] for k in kernels)
+    spans = [span for span in own if span is not None]
+    steps = {span.step for span in spans} - {None}
+    if len(spans) < len(own) or len(steps) > 1 or len({span.along for span in spans}) > 1:
         raise NeedsPosition
-    if (one.step != two.step and None not in (one.step, two.step)) or one.along != two.along:
-        raise NeedsPosition
-    start = min(one.start, two.start)
-    return (one if one.step is not None else two).at(start), max(one.start + n, two.start + m) - start
+    start = min(span.start for span in spans)
+    end = max(span.start + k.values.shape[i + 1] for span, k in zip(spans, kernels, strict=True))
+    return next((span for span in spans if span.step is not None), spans[0]).at(start), end - start
 
 
-def _window(out: Tensor, kernel: Kernel, axes: tuple[Span | None, ...]) -> Tensor:
-    """The part of ``out`` (on ``axes``) in which the kernel lies."""
+def _add(out: Tensor, kernel: Kernel, axes: tuple[Span | None, ...], alike: bool, rows_agree: bool) -> None:
+    """Adds a kernel into ``out``, which lies on ``axes``."""
     for i, (axis, own) in enumerate(zip(axes, kernel.axes, strict=True)):
         if axis is not None and own is not None:
             out = out.narrow(i + 1, own.start - axis.start, kernel.values.shape[i + 1])
-    return out
-
-
-def _add_compact(out: Tensor, kernel: Kernel, axes: tuple[Span | None, ...]) -> None:
-    """Adds a compact kernel into a full one."""
-    part = _window(out, kernel, axes).movedim(kernel.compact + 1, 1)
-    values = kernel.values.movedim(kernel.compact + 1, 1)
+    rows = None if kernel.rows is None or rows_agree else kernel.rows.to(out.device)
+    if alike or kernel.first is None:
+        if rows is None:
+            out.add_(kernel.values)
+        elif int(rows[-1]) - int(rows[0]) + 1 == len(rows):  # neighbours, as concatenation leaves them
+            out.narrow(0, int(rows[0]), len(rows)).add_(kernel.values)
+        else:
+            out.index_add_(0, rows, kernel.values)
+        return
     numbers = kernel.channel_numbers().to(out.device)
-    rows = torch.arange(len(values), device=out.device)[:, None].expand_as(numbers)
-    part.index_put_((rows, numbers), values, accumulate=True)
+    rows = torch.arange(len(kernel.values), device=out.device) if rows is None else rows
+    values = kernel.values.movedim(kernel.compact + 1, 1)
+    out.movedim(kernel.compact + 1, 1).index_put_((rows[:, None].expand_as(numbers), numbers), values, accumulate=True)
 
 
 def windowed(values: Tensor, axis: int, start: int, size: int) -> Tensor:

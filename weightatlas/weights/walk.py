@@ -18,11 +18,15 @@ from torch import Tensor, fx
 
 from ..errors import ArgumentError
 from ..graph import Graph, operator_of, shape_of
-from .kernel import Kernel, Span
+from .kernel import Kernel, Span, total
 from .reading import Reading
 from .rules import rule_for
 from .rules.table import built_in
 from .step import Passed, Step
+
+
+#: Node → what has reached it along paths with parameters, and along paths without.
+Held = dict[fx.Node, tuple[list[Kernel], list[Kernel]]]
 
 
 @dataclass(frozen=True)
@@ -113,25 +117,35 @@ class Walk:
             GraphError: at an operator without a rule.
             NeedsPosition: in a walk that is not pinned, at an operator whose map depends on the position.
         """
-        held: dict[fx.Node, list[Kernel | None]] = {self.ends.target: [None, self.start(units)]}
+        held: Held = {self.ends.target: ([], [self.start(units)])}
         peak = 0
         for node in reversed(self.ends.between):
             if node not in held or node is self.ends.source:
                 continue
-            proper, pure = held.pop(node)
             operation, index = _operation(node)
-            if proper is not None and pure is not None and self._has_parameters(operation):
-                proper, pure = _meet(proper, pure, shape_of(node)), None
-            elif self._has_parameters(operation):
-                proper, pure = proper or pure, None
+            proper, pure = self._gathered(held.pop(node), node, len(units), self._has_parameters(operation))
             for slot, kernel in enumerate((proper, pure)):
                 if kernel is not None:
                     self._pass(operation, node, index, kernel, slot, held)
-            alive = {id(k.values): k.values.numel() for pair in held.values() for k in pair if k is not None}
+            alive = {id(k.values): k.values.numel() for pair in held.values() for slot in pair for k in slot}
             here = {id(k.values): k.values.numel() for k in (proper, pure) if k is not None}
             peak = max(peak, sum({**alive, **here}.values()))
-        proper, pure = held.get(self.ends.source, [None, None])
+        proper, pure = self._gathered(held.get(self.ends.source, ([], [])), self.ends.source, len(units), False)
         return Reached(proper, pure, peak)
+
+    def _gathered(
+        self, kernels: tuple[list[Kernel], list[Kernel]], node: fx.Node, count: int, joined: bool
+    ) -> tuple[Kernel | None, Kernel | None]:
+        """The sums of what reached a node along its two kinds of paths; as one if ``joined``."""
+        proper, pure = kernels
+        if joined:
+            proper, pure = [*proper, *pure], []
+        shape = shape_of(node)
+        pinned = self.at is not None
+        return (
+            total(proper, shape, count, pinned) if proper else None,
+            total(pure, shape, count, pinned) if pure else None,
+        )
 
     def _pass(
         self,
@@ -140,7 +154,7 @@ class Walk:
         index: int,
         kernel: Kernel,
         slot: int,
-        held: dict[fx.Node, list[Kernel | None]],
+        held: Held,
     ) -> None:
         """One operator: the kernel on its output becomes kernels on its inputs."""
         step = Step(
@@ -164,9 +178,7 @@ class Walk:
                 found = reached.clipped(shape_of(source))
                 if found is None:
                     continue
-            pair = held.setdefault(source, [None, None])
-            before = pair[slot]
-            pair[slot] = found if before is None else _meet(before, found, shape_of(source))
+            held.setdefault(source, ([], []))[slot].append(found)
 
     def _has_parameters(self, node: fx.Node) -> bool:
         return any(n in self.graph.trained for n in node.all_input_nodes)
@@ -177,12 +189,3 @@ def _operation(node: fx.Node) -> tuple[fx.Node, int]:
     if operator_of(node) == "getitem":
         return node.args[0], int(node.args[1])  # pyright: ignore[reportReturnType, reportArgumentType]
     return node, 0
-
-
-def _meet(a: Kernel, b: Kernel, shape: tuple[int, ...]) -> Kernel:
-    """The sum of two kernels on one node."""
-    same = a.first is not None and b.first is not None and torch.equal(a.first, b.first)
-    alike = same and a.compact == b.compact and a.values.shape[a.compact + 1] == b.values.shape[a.compact + 1]
-    if a.first is not None and b.first is not None and not alike:
-        a = a.full(shape[a.compact])
-    return a + b

@@ -59,7 +59,7 @@ def convolution(step: Step) -> Passed:
         for i, s in enumerate(kernel.axes[1:])
         if s is not None
     )
-    yield step.source, Kernel(out.squeeze(2) if flat else out, (None, *spans), begin, 0, owned=True)
+    yield step.source, kernel.like(out.squeeze(2) if flat else out, axes=(None, *spans), first=begin, compact=0)
 
 
 def _padding(padding: Any, size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def _transposed(
     values = functional.pad(values, margins)
     mixed = functional.conv1d if weight.ndim == 3 else functional.conv2d
     out = mixed(values, weight, None, stride, 0, dilation, groups)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return Kernel(out, (None, *spans), owned=True)
+    return kernel.like(out, axes=(None, *spans))
 
 
 @rule("linear")

@@ -15,8 +15,13 @@ from ..step import Passed, Step
 from .table import no_rule, rule
 
 
-def separable(step: Step, matrices: Sequence[Tensor]) -> Kernel:
+def separable(step: Step, matrices: Sequence[Tensor], factor: Fraction | None = None) -> Kernel:
     """The kernel on the input of an operator that maps each of the last axes by a matrix ``[out, in]``.
+
+    Args:
+        step: of the operator.
+        matrices: of the last axes.
+        factor: input steps per output step, by default as the sizes say.
 
     Raises:
         NeedsPosition: which rows of a matrix count depends on where the window lies.
@@ -33,8 +38,7 @@ def separable(step: Step, matrices: Sequence[Tensor]) -> Kernel:
         low, high = (int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, 1)
         part = rows[:, low:high].to(values.device, values.dtype)
         values = torch.tensordot(values, part, dims=([i + 1], [0])).movedim(-1, i + 1)
-        ratio = Fraction(matrix.shape[1], matrix.shape[0])
-        axes[i] = span.at(low, ratio)
+        axes[i] = span.at(low, factor or Fraction(matrix.shape[1], matrix.shape[0]))
     return kernel.like(values, axes=tuple(axes))
 
 
@@ -51,7 +55,8 @@ def padded(step: Step) -> Passed:
     if mode != "constant" and step.pinned:
         sizes = step.shape(step.source)[-count:]
         ends = margins[1::2][::-1]
-        yield step.source, separable(step, [_margin(*m, mode) for m in zip(sizes, before, ends, strict=True)])
+        margins = [_margin(*m, mode) for m in zip(sizes, before, ends, strict=True)]
+        yield step.source, separable(step, margins, Fraction(1))
         return
     offset = len(kernel.axes) - count
     for i, start in enumerate(before, offset):

@@ -247,20 +247,21 @@ def joined(step: Step) -> Passed:
     begin = 0
     for part in parts:
         size = step.shape(part)[axis]
-        if step.wants(part):
-            yield part, _part(kernel, axis, begin, size)
+        found = _part(kernel, axis, begin, size) if step.wants(part) else None
+        if found is not None:
+            yield part, found
         begin += size
 
 
-def _part(kernel: Kernel, axis: int, begin: int, size: int) -> Kernel:
+def _part(kernel: Kernel, axis: int, begin: int, size: int) -> Kernel | None:
     span = kernel.axes[axis]
     if span is not None:
         axes = (*kernel.axes[:axis], span.at(span.start - begin), *kernel.axes[axis + 1 :])
         return kernel.like(kernel.values, axes=axes, owned=False)
     if kernel.first is not None and kernel.compact == axis:
         inside = (kernel.first >= begin) & (kernel.first < begin + size)
-        mask = inside.to(kernel.values.device, kernel.values.dtype).view(-1, *(1,) * len(kernel.axes))
-        return kernel.like(kernel.values * mask, first=(kernel.first - begin).clamp(0, size - 1))
+        part = kernel.chosen(inside)
+        return None if part.first is None or not len(part.first) else part.like(part.values, first=part.first - begin)
     return kernel.like(kernel.values.narrow(axis + 1, begin, size), owned=False)
 
 
@@ -290,7 +291,7 @@ def unshuffled(step: Step) -> Passed:
         if span is None:
             raise no_rule(step, "its positions were joined")
         spans.append(span.at(span.start * factor, factor))
-    yield step.source, Kernel(functional.pixel_shuffle(kernel.values, factor), (None, *spans), owned=True)
+    yield step.source, kernel.like(functional.pixel_shuffle(kernel.values, factor), axes=(None, *spans))
 
 
 @rule("pixel_shuffle")
@@ -305,4 +306,4 @@ def reshuffled(step: Step) -> Passed:
         low, high = span.start // factor, (span.start + values.shape[i + 1] - 1) // factor
         values = windowed(values, i + 1, low * factor - span.start, (high - low + 1) * factor)
         spans.append(span.at(low, Fraction(1, factor)))
-    yield step.source, Kernel(functional.pixel_unshuffle(values, factor), (None, *spans), owned=True)
+    yield step.source, kernel.like(functional.pixel_unshuffle(values, factor), axes=(None, *spans))
