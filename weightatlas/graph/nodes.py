@@ -47,6 +47,9 @@ class Graph:
             self.names.setdefault(node, []).append(owners[number])
         self.outputs = {name: node for node, names in self.names.items() for name in names}
         self.position = {node: i for i, node in enumerate(self.nodes)}
+        self._between: dict[tuple[fx.Node, fx.Node], tuple[fx.Node, ...]] = {}
+        #: What walks found out beforehand, so that they need not do so again.
+        self.plans: dict[Any, Any] = {}
 
     @property
     def module(self) -> nn.Module:
@@ -96,8 +99,13 @@ class Graph:
             raise ArgumentError(f"the output of {layer!r} is not a tensor of the captured graph; choose a layer near it")
         return self.outputs[layer]
 
-    def between(self, source: fx.Node, target: fx.Node) -> list[fx.Node]:
+    def between(self, source: fx.Node, target: fx.Node) -> tuple[fx.Node, ...]:
         """All nodes on a path of data from source to target, both included, in order; empty if there is none."""
+        if (source, target) not in self._between:
+            self._between[source, target] = tuple(self._on_the_way(source, target))
+        return self._between[source, target]
+
+    def _on_the_way(self, source: fx.Node, target: fx.Node) -> list[fx.Node]:
         ahead = {source}
         for node in self.nodes[self.position[source] + 1 : self.position[target] + 1]:
             if node in self.dependent and any(n in ahead for n in node.all_input_nodes):

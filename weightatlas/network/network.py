@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -18,6 +18,7 @@ from .observe import Observation, observe
 from .table import checkpoint_table, module_table
 
 
+@cache
 def package_version() -> str:
     """The installed version of weightatlas."""
     try:

@@ -43,8 +43,7 @@ def compose(
         product = values.flatten(1) @ weight.flatten(1)
         return _dilated(product.view(len(values), *weight.shape[1:]), dilation), None
     if groups == 1 and flat:
-        mixed = torch.matmul(weight.flatten(1).t(), values.flatten(2))
-        return _dilated(mixed.view(len(values), weight.shape[1], *values.shape[2:]), stride), None
+        return _dilated(torch.einsum("omyx,mi->oiyx", values, weight.flatten(1)), stride), None
     if groups == weight.shape[0] and weight.shape[1] == 1 and single:
         return _dilated(values * weight[None, :, 0], dilation), None
     return functional.conv_transpose2d(values, weight, None, stride, 0, 0, groups, dilation), None
@@ -56,9 +55,9 @@ def _compact(
     """Rows that read neighbouring channels of one group: each has its own few rows of W."""
     rows, width = values.shape[:2]
     inputs = weight.shape[1]
-    numbers = (first[:, None] + torch.arange(width)).flatten().to(weight.device)
+    numbers = (first[:, None] + torch.arange(width)).flatten()
     begin = None if groups == 1 else first // (weight.shape[0] // groups) * inputs
-    own = weight[numbers].view(rows, width, *weight.shape[1:])
+    own = rows_of(weight, numbers).view(rows, width, *weight.shape[1:])
     if values.shape[2:] == (1, 1):
         if width == 1:
             return _dilated(own[:, 0] * values, dilation), begin
@@ -67,6 +66,14 @@ def _compact(
         values.reshape(1, rows * width, *values.shape[2:]), own.flatten(0, 1), None, stride, 0, 0, rows, dilation
     )
     return joined.view(rows, inputs, *joined.shape[2:]), begin
+
+
+def rows_of(values: Tensor, numbers: Tensor) -> Tensor:
+    """Rows by number, without a copy where they are neighbours in order."""
+    start, count = int(numbers[0]), len(numbers)
+    if int(numbers[-1]) - start + 1 == count and torch.equal(numbers, torch.arange(start, start + count)):
+        return values[start : start + count]
+    return values[numbers.to(values.device)]
 
 
 def _dilated(values: Tensor, step: Pair) -> Tensor:

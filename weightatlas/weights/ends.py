@@ -40,7 +40,7 @@ def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
             f"there is no path from {source!r} to {target!r}: neither feeds the other. wa.layer_graph(net) shows which "
             f"layers feed {target!r}"
         )
-    return graph, Ends(start, end, source_axes(net, begin), _axes(known.axes, known), tuple(between))
+    return graph, Ends(start, end, source_axes(net, begin), _axes(known.axes, known), between)
 
 
 def source_axes(net: Network, layer: Layer | None) -> tuple[int, int, int]:

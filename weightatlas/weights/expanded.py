@@ -8,6 +8,7 @@ what is not linear is read as a factor per channel (its gate).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -24,9 +25,11 @@ from .ends import captured_ends, checked_at, checked_device, checked_dtype
 from .gates import Gates
 from .kernel import NeedsPosition
 from .reading import Reading
+from .rules.table import taught_so_far
 from .walk import Ends, Walk
 
 SKIPS = ("include", "exclude")
+PLANS = 1000  # kept per network
 
 
 def expanded_weights(
@@ -144,11 +147,17 @@ def prepared(
     height, width = grid or (1, 1)
     if at is None and (height, width) == (1, 1):
         at = (0, 0)
-    try:
-        plan = planned(Walk(graph, ends, reading, at, "meta", dtype), units)
-    except NeedsPosition:
-        at = (height // 2, width // 2)
-        plan = planned(Walk(graph, ends, reading, at, "meta", dtype), units)
+    key = (ends.source, ends.target, at, tuple(units), getattr(reading, "pool", ""), taught_so_far())
+    if key not in graph.plans:
+        try:
+            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), units)
+        except NeedsPosition:
+            at = (height // 2, width // 2)
+            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), units)
+        if len(graph.plans) >= PLANS:
+            graph.plans.clear()
+        graph.plans[key] = found
+    at, plan = graph.plans[key]
     return Walk(graph, ends, reading, at, device, dtype), plan
 
 
@@ -157,7 +166,9 @@ def _check_values(walk: Walk, ends: Ends) -> None:
     parameters = {n for node in ends.between for n in node.all_input_nodes if n not in walk.graph.dependent}
     for node in sorted(parameters, key=walk.graph.position.__getitem__):
         value = walk.graph.value(node)
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not bool(value.isfinite().all()):
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or math.isfinite(value.detach().sum()):
+            continue  # a finite sum has finite terms, and is quicker than looking at each
+        if not bool(value.isfinite().all()):
             bad = int((~value.isfinite()).sum())
             raise WeightValuesError(
                 f"{bad} of {value.numel()} values in {walk.graph.stored_name(node)!r} are NaN or infinite, and it lies "

@@ -19,6 +19,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .compose import rows_of
+
 
 class NeedsPosition(Exception):  # noqa: N818 - a signal between rules and walk, never seen by users
     """The map depends on where the target stands; the walk starts again, pinned to one position."""
@@ -155,7 +157,7 @@ class Kernel:
         numbers = torch.nonzero(inside).flatten()
         rows = numbers if self.rows is None else self.rows[numbers]
         first = None if self.first is None else self.first[numbers]
-        return self.like(self.values[numbers.to(self.values.device)], rows=rows, first=first)
+        return self.like(rows_of(self.values, numbers), rows=rows, first=first, owned=False)
 
 
 def total(kernels: Sequence[Kernel], shape: Sequence[int], count: int, pinned: bool = False) -> Kernel:
@@ -187,9 +189,10 @@ def total(kernels: Sequence[Kernel], shape: Sequence[int], count: int, pinned: b
         out, done = (lead.values if lead.owned else lead.values.clone()), lead
     else:
         out, done = lead.values.new_zeros(size), None
+    apart = done is None and _disjoint(kernels)
     for kernel in kernels:
         if kernel is not done:
-            _add(out, kernel, axes, alike, rows is not None)
+            _add(out, kernel, axes, alike, rows is not None, apart)
     return lead.like(out, axes=axes, rows=rows, first=lead.first)
 
 
@@ -233,22 +236,31 @@ def _union(kernels: Sequence[Kernel], i: int) -> tuple[Span | None, int]:
     return next((span for span in spans if span.step is not None), spans[0]).at(start), end - start
 
 
-def _add(out: Tensor, kernel: Kernel, axes: tuple[Span | None, ...], alike: bool, rows_agree: bool) -> None:
-    """Adds a kernel into ``out``, which lies on ``axes``."""
+def _disjoint(kernels: Sequence[Kernel]) -> bool:
+    """Whether no two kernels hold the same row."""
+    held = [k.rows for k in kernels if k.rows is not None]
+    return len(held) == len(kernels) and len(torch.cat(held).unique()) == sum(map(len, held))
+
+
+def _add(
+    out: Tensor, kernel: Kernel, axes: tuple[Span | None, ...], alike: bool, rows_agree: bool, apart: bool
+) -> None:
+    """Adds a kernel into ``out``, which lies on ``axes``; writes it there if its rows hold nothing yet (``apart``)."""
     for i, (axis, own) in enumerate(zip(axes, kernel.axes, strict=True)):
         if axis is not None and own is not None:
             out = out.narrow(i + 1, own.start - axis.start, kernel.values.shape[i + 1])
-    rows = None if kernel.rows is None or rows_agree else kernel.rows.to(out.device)
+    rows = None if kernel.rows is None or rows_agree else kernel.rows
     if alike or kernel.first is None:
         if rows is None:
             out.add_(kernel.values)
         elif int(rows[-1]) - int(rows[0]) + 1 == len(rows):  # neighbours, as concatenation leaves them
-            out.narrow(0, int(rows[0]), len(rows)).add_(kernel.values)
+            part = out.narrow(0, int(rows[0]), len(rows))
+            _ = part.copy_(kernel.values) if apart else part.add_(kernel.values)
         else:
-            out.index_add_(0, rows, kernel.values)
+            out.index_add_(0, rows.to(out.device), kernel.values)
         return
     numbers = kernel.channel_numbers().to(out.device)
-    rows = torch.arange(len(kernel.values), device=out.device) if rows is None else rows
+    rows = (torch.arange(len(kernel.values)) if rows is None else rows).to(out.device)
     values = kernel.values.movedim(kernel.compact + 1, 1)
     out.movedim(kernel.compact + 1, 1).index_put_((rows[:, None].expand_as(numbers), numbers), values, accumulate=True)
 

@@ -80,7 +80,9 @@ def windows(
     values = kernel.values
     weight = weight.to(values.device, values.dtype)
     spread = functional.conv_transpose1d if n == 1 else functional.conv_transpose2d
-    if weight.ndim > n:  # a weight a channel
+    if values.shape[-n:] == (1,) * n and set(dilation) == {1}:  # one position: the weights themselves
+        out = values * weight
+    elif weight.ndim > n:  # a weight a channel
         out = spread(values, weight[:, None], None, stride, 0, 0, len(weight), dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
     else:
         flat = values.reshape(-1, 1, *values.shape[-n:])

@@ -10,6 +10,7 @@ from ..step import Rule, Step
 
 _RULES: dict[str, Rule] = {}
 _TAUGHT: set[str] = set()
+_VERSION = [0]
 #: Operators of attention: their products of two data-dependent values are no gates, and no rule is offered for them.
 _ATTENTION = {"scaled_dot_product_attention", "softmax", "_softmax", "bmm", "baddbmm", "matmul", "einsum", "mm"}
 
@@ -56,6 +57,12 @@ def register_rule(operator: Any, rule: Rule) -> None:
         raise ArgumentError(f"the rule of {name!r} must be a function of one step, not {rule!r}")
     _RULES[name] = rule
     _TAUGHT.add(name)
+    _VERSION[0] += 1
+
+
+def taught_so_far() -> int:
+    """How often rules were registered: what was planned before does not hold after."""
+    return _VERSION[0]
 
 
 def built_in(operator: str) -> bool:
