@@ -211,10 +211,17 @@ def in_own_process(*spec: Any) -> dict[str, Any]:
 
 def table(repeats: int) -> list[dict[str, Any]]:
     """All cases, printed as they come."""
-    print(f"{'span':28} {'method':9} {'ms':>9} {'vs backward':>11} {'vs by hand':>10} {'peak MiB':>9} {'result':>7} {'error':>8}")
+    print(
+        f"{'span':28} {'method':9} {'ms':>9} {'vs backward':>11} {'vs by hand':>10} {'peak MiB':>9} {'result':>7} {'error':>8}"
+    )
     rows = []
     for case in [*CASES, PAIRS]:
-        methods = ["ours", "expected", *(["backward"] if case in CASES else []), *(["by hand"] if case in BY_HAND else [])]
+        methods = [
+            "ours",
+            "expected",
+            *(["backward"] if case in CASES else []),
+            *(["by hand"] if case in BY_HAND else []),
+        ]
         found = {method: in_own_process(method, case, repeats) for method in methods}
         truth = np.array(found.get("backward", found["ours"])["probe"])
         for method, each in found.items():

@@ -229,7 +229,12 @@ def _bounded(x: Tensor) -> bool:
         "ViewBackward", "UnsqueezeBackward", "CloneBackward", "ReshapeAliasBackward", "UnsafeViewBackward",
     ):  # fmt: skip
         node = node.next_functions[0][0]
-    return type(node).__name__.removesuffix("0") in ("SigmoidBackward", "HardsigmoidBackward", "TanhBackward", "SoftmaxBackward")
+    return type(node).__name__.removesuffix("0") in (
+        "SigmoidBackward",
+        "HardsigmoidBackward",
+        "TanhBackward",
+        "SoftmaxBackward",
+    )
 
 
 def _pair(value: Any, n: int) -> tuple[int, ...]:

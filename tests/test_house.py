@@ -23,16 +23,28 @@ MAY = {
     "records": set(),
     "models": {"records"},
     "network": {"records", "models"},
-    "weights": {"records", "network"},
+    "graph": {"records", "models", "network"},
+    "weights": {"records", "network", "graph"},
     "bands": {"records", "network", "weights"},
     "factor": {"records"},
     "figures": {"records"},
-    "builder": {"records", "models", "network", "weights", "bands", "factor", "figures"},
+    "builder": {"records", "models", "network", "graph", "weights", "bands", "factor", "figures"},
     "cli": {"weightatlas"},
     "notebook": {"records", "figures"},
-    "weightatlas": {"records", "models", "network", "weights", "bands", "factor", "figures", "builder", "notebook"},
+    "weightatlas": {
+        "records",
+        "models",
+        "network",
+        "graph",
+        "weights",
+        "bands",
+        "factor",
+        "figures",
+        "builder",
+        "notebook",
+    },
 }
-TORCH = {"models", "network", "weights", "factor"}
+TORCH = {"models", "network", "graph", "weights", "factor"}
 
 
 def part(path):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from . import figures
 from .bands import banding
-from .errors import ArgumentError, LoadError, UnknownNameError, WeightValuesError, unknown_name
+from .errors import ArgumentError, GraphError, LoadError, UnknownNameError, WeightValuesError, unknown_name
 from .factor import factorize
 from .figures import Figure, Palette
 from .models import FAMILIES
@@ -168,7 +168,11 @@ def overview(
         tell(f"weights of {name}")
         try:
             sections.append(_weights_section(net, name, seed, banded, folder))
-        except (ArgumentError, WeightValuesError) as error:  # NaN, quantised: said on the page, unless asked for
+        except (
+            ArgumentError,
+            GraphError,
+            WeightValuesError,
+        ) as error:  # NaN, quantised: said on the page, unless asked for
             if layers is not None:
                 raise
             sections.append(f"<section><h2>{figures.escape(name)}</h2><p>{figures.escape(str(error))}</p></section>")
@@ -276,7 +280,7 @@ def _grids(net: Network) -> list[Layer]:
         elif layer.kind == "block" and _has_depthwise(net, layer):
             try:
                 weights = direct_weights(net, layer.name, [0])
-            except (ArgumentError, UnknownNameError):
+            except (ArgumentError, GraphError, UnknownNameError, WeightValuesError):
                 continue
             if max(weights.values.shape[2:]) > 1:
                 found.append(layer)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, WeightValuesError
-from ..records import MiddleUnit, Paths
+from ..records import MiddleUnit, Paths, read_as
 from . import cards, layout, lettering
 from .cards import Block, Window
 from .figure import MARGIN, Figure
 from .grids import sign_words, source_line
 from .layout import GAP, LABEL_SIZE, Tile, magnitude
 from .scene import Scene
-from .strongest import read_as, told
+from .strongest import told
 from .theme import EXCITE, INHIBIT, Palette, check_choice, diverging
 
 COLUMNS = ("Σ", "best case", "worst case", "Σ |·|")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..records import By, Connections, Provenance, Replaced, Weights
+from ..records import By, Connections, Provenance, Weights, read_as
 from . import cards, layout, lettering
 from .cards import Block, Window
 from .figure import MARGIN, Figure
@@ -24,9 +23,7 @@ BESIDE = 210  # pixels that a unit's address may take beside its cards; longer o
 LEAST_BESIDE = 72  # pixels of a card from which on addresses go beside
 ROW_GAP = 12
 #: Notes that repeat what the fields of weights say; captions tell it from the fields.
-TOLD = re.compile(r"\d+ \S+ read as|the map depends on the position|paths without parameters are left out")
-#: What differs from one replaced operator to the next.
-OWN_NUMBER = re.compile(r",( mean)? [-+.\de]+$")
+TOLD = re.compile(r"\d+ \S+ (read|with) |the map depends on the position|paths without parameters are left out")
 VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
 
 
@@ -204,27 +201,6 @@ def told(text: str, said: Sequence[str], provenance: Provenance) -> str:
     """A caption and one more sentence: what is said, and the notes that do not repeat it."""
     more = "; ".join([*said, *(n for n in noted(provenance) if not TOLD.match(n))])
     return f"{text} {more[0].upper()}{more[1:]}." if more else text
-
-
-def read_as(replaced: Sequence[Replaced]) -> list[str]:
-    """What was read as what, with counts, e.g. ``"33 ReLU6 read by their expected derivative (batch norm)"``.
-
-    Example:
-        >>> read_as([Replaced("ReLU6", "a", "identity"), Replaced("ReLU6", "b", "identity")])
-        ['2 ReLU6 read as the identity']
-    """
-    counts = Counter((r.operator, OWN_NUMBER.sub("", r.became), r.source) for r in replaced)
-    found = []
-    for (operator, became, source), count in counts.items():
-        how = {
-            "expected derivative": f"read by {'their' if count > 1 else 'its'} expected derivative",
-            "average": "read as an average",
-            "× given": "read as given factors",
-        }.get(became, f"read as {'the ' * became.startswith('identity')}{became}")
-        how = f"with {became}" if " held" in became else how
-        where = f" ({source})" if source and source not in became and "given" not in how else ""
-        found.append(f"{count} {operator} {how}{where}")
-    return found
 
 
 def _alt(tops: Sequence[Connections], h: int, w: int) -> str:

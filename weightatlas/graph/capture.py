@@ -26,8 +26,9 @@ _MARK = "weightatlas::mark"
 #: Settings of modules that are compared by value; functions are compared by identity, what a forward keeps is not.
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-#: Module → input shape → what the module looked like, and its graph.
-_CACHE: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[int, Graph]]] = weakref.WeakKeyDictionary()
+_Kept = dict[tuple[int, ...], tuple[int, Graph | GraphError]]
+#: Module → input shape → what the module looked like, and its graph, or why there is none.
+_CACHE: weakref.WeakKeyDictionary[nn.Module, _Kept] = weakref.WeakKeyDictionary()
 
 
 def capture(net: Network) -> Graph:
@@ -43,9 +44,15 @@ def capture(net: Network) -> Graph:
     kept = _CACHE.setdefault(module, {})
     shape = tuple(spec.shape)
     if shape not in kept or kept[shape][0] != _looks(module):
-        graph = _captured(module, shape)
-        kept[shape] = (_looks(module), graph)  # after running it, which may have changed a counter
-    return kept[shape][1]
+        try:
+            found: Graph | GraphError = _captured(module, shape)
+        except GraphError as error:  # as costly to find out again
+            found = error
+        kept[shape] = (_looks(module), found)  # after running it, which may have changed a counter
+    found = kept[shape][1]
+    if isinstance(found, GraphError):
+        raise GraphError(str(found)) from found.__cause__
+    return found
 
 
 def _looks(module: nn.Module) -> int:

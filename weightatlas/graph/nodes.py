@@ -96,7 +96,9 @@ class Graph:
             ArgumentError: for a layer that returns no tensor of its own.
         """
         if layer not in self.outputs:
-            raise ArgumentError(f"the output of {layer!r} is not a tensor of the captured graph; choose a layer near it")
+            raise ArgumentError(
+                f"the output of {layer!r} is not a tensor of the captured graph; choose a layer near it"
+            )
         return self.outputs[layer]
 
     def between(self, source: fx.Node, target: fx.Node) -> tuple[fx.Node, ...]:

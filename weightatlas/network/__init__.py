@@ -4,7 +4,7 @@ from .loading import load as load
 from .network import Network as Network
 from .network import package_version as package_version
 from .observe import INPUT as INPUT
+from .observe import LABELS as LABELS
 from .observe import Call as Call
 from .observe import Observation as Observation
 from .observe import evaluating as evaluating
-from .observe import LABELS as LABELS

@@ -20,6 +20,7 @@ from .layers import checked_units as checked_units
 from .paths import Hidden as Hidden
 from .paths import MiddleUnit as MiddleUnit
 from .paths import Paths as Paths
+from .replacing import Replaced as Replaced
+from .replacing import read_as as read_as
 from .statistics import Statistics as Statistics
-from .weights import Replaced as Replaced
 from .weights import Weights as Weights

@@ -12,7 +12,8 @@ from ..errors import ArgumentError
 from .base import Provenance, Record
 from .connections import checked_count, ranking
 from .layers import checked_units
-from .weights import Replaced, Weights, replaced_from
+from .replacing import Replaced, replaced_from
+from .weights import Weights
 
 #: What is left of a difference of equal sums in float32, relative to the largest entry.
 ROUNDING = 1e-6

@@ -13,31 +13,7 @@ from ..errors import ArgumentError, WeightValuesError
 from .base import Provenance, Record
 from .connections import By, Connections, strongest
 from .layers import checked_units
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """An operator that is not linear, and what it was read as.
-
-    Args:
-        operator: its name, e.g. ``"ReLU6"``.
-        module: its dotted module path; several in one module get ``:relu#2`` and so on behind it.
-        became: what stands in its place, e.g. ``"identity"`` or ``"expected derivative, mean 0.41"``.
-        source: where that comes from: ``"measured"``, ``"batch norm"``, ``"given"``, or ``""`` for a rule.
-        factor: what the operator multiplies by, one number per unit of its output or one for all; empty for the
-            identity and for what is no factor (an average in place of a maximum).
-    """
-
-    operator: str
-    module: str
-    became: str
-    source: str = ""
-    factor: tuple[float, ...] = field(default=(), repr=False)
-
-
-def replaced_from(value: list[dict[str, Any]]) -> tuple[Replaced, ...]:
-    """Replacements rebuilt from their JSON form."""
-    return tuple(Replaced(**{**r, "factor": tuple(r.get("factor", ()))}) for r in value)
+from .replacing import Replaced, replaced_from
 
 
 @dataclass(frozen=True, repr=False, eq=False)

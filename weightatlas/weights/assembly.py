@@ -215,9 +215,7 @@ def assembled(
     return whole
 
 
-def _placed(
-    walk: Walk, plan: Plan, reached: Reached, columns: list[int] | None, include: bool, rows: int
-) -> Assembled:
+def _placed(walk: Walk, plan: Plan, reached: Reached, columns: list[int] | None, include: bool, rows: int) -> Assembled:
     """One block's kernels in the result's window."""
     pinned = walk.at is not None
     proper = None if reached.proper is None else laid_out(reached.proper, walk.ends, pinned)
@@ -260,7 +258,9 @@ def _empty(made: Assembled, rows: int) -> Assembled:
     def like(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.new_zeros((rows, *tensor.shape[1:]))
 
-    return Assembled(made.values.new_zeros((rows, *made.values.shape[1:])), like(made.first), like(made.skip), like(made.skip_first))
+    return Assembled(
+        made.values.new_zeros((rows, *made.values.shape[1:])), like(made.first), like(made.skip), like(made.skip_first)
+    )
 
 
 def _put(whole: Assembled, made: Assembled, start: int) -> None:

@@ -9,7 +9,6 @@ with fractions for stride, origin and dilation: only elements that fall on whole
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,8 +17,8 @@ from torch import nn
 
 from ..errors import ArgumentError
 from ..network import INPUT, Network
-from ..records import Layer, Replaced, Weights
-from .chain import Kernel, chain_kernel
+from ..records import Layer, Weights
+from .expanded import expanded_weights
 from .tensors import READABLE, kernel_origin, module_weight, norm_scale
 
 
@@ -31,19 +30,20 @@ def direct_weights(
     dense: bool = False,
     fold_norm: bool = True,
 ) -> Weights:
-    """The weights of one convolution, linear layer or unbranched block of them, as ``Weights [O, I, H, W]``.
+    """The weights of one convolution, linear layer or block of them, as ``Weights [O, I, H, W]``.
 
     Args:
         net: an open network.
         layer: a layer's name. A convolution (1-d, 2-d, transposed, grouped, dilated) gives its tensor, a linear layer
-            its matrix as 1×1. A block whose convolutions run one after another (a separable convolution stored in
-            pieces, an inverted residual) gives their product: its activations are read as the identity and listed in
-            ``replaced``, and its residual path is left out and noted.
+            its matrix as 1×1. A block (a separable convolution stored in pieces, an inverted residual) gives its
+            expanded weights from the layer it reads (:func:`weightatlas.expanded_weights` with its defaults): every
+            activation inside is read by its expected derivative and listed in ``replaced``; residual paths are left
+            out, and ``Weights.skip`` has them.
         units: numbers of the target units, default all.
         dense: unfold groups and dilation to every source unit and every step of the source grid; otherwise grouped
             weights stay ``[O, I / groups, H, W]``.
         fold_norm: scale every unit by the batch norm that alone reads the layer, γ / √(σ² + ε), so that magnitudes
-            compare across units. Inside a block norms are always folded; this concerns the last one.
+            compare across units. The norms of a block are part of it, so ``False`` is for single layers only.
 
     Returns:
         Float32 weights, a copy; 1-d kernels are ``[O, I, 1, W]``.
@@ -51,6 +51,7 @@ def direct_weights(
     Raises:
         UnknownNameError: for a layer or unit that does not exist.
         ArgumentError: for a layer without weights of its own, or whose weights are quantised.
+        GraphError, WeightValuesError: for a block that cannot be multiplied out.
 
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 1 and 9.
 
@@ -68,7 +69,7 @@ def direct_weights(
         if isinstance(module, READABLE):
             found = _from_module(net, known, module, fold_norm)
         elif known.inside:
-            found = _from_block(net, known, fold_norm)
+            return _from_block(net, known, chosen if units is not None else None, fold_norm)
         else:
             raise ArgumentError(_no_weights(net, known))
     found = found.select(chosen) if units is not None else found
@@ -116,21 +117,21 @@ def _common(net: Network, layer: Layer) -> dict[str, Any]:
     )
 
 
-def _from_block(net: Network, layer: Layer, fold: bool) -> Weights:
-    kernel: Kernel = chain_kernel(net, layer, fold)
-    common = _common(net, layer)
-    read = Counter(operator for operator, _, _ in kernel.replaced)
-    notes = [f"{count} {operator} read as the identity" for operator, count in read.items()]
-    common["provenance"] = net.provenance.noting(*notes, *kernel.notes)
-    return Weights(
-        **common,
-        values=kernel.values.numpy(),
-        source_units=kernel.values.shape[1],
-        origin=kernel.origin,
-        stride=kernel.stride,
-        norm=kernel.norm,
-        replaced=tuple(Replaced(*r) for r in kernel.replaced),
-    )
+def _from_block(net: Network, layer: Layer, units: list[int] | None, fold: bool) -> Weights:
+    """A block's expanded weights from the layer that it reads."""
+    inner = [name for name in layer.inside if net.layers[name].kernel is not None]
+    if not inner:
+        raise ArgumentError(_no_weights(net, layer))
+    if not fold:
+        raise ArgumentError(
+            f"the norms of {layer.name!r} are part of the block; fold_norm=False is for a single layer such as {inner[-1]!r}"
+        )
+    if not layer.source:
+        raise ArgumentError(
+            f"{layer.name!r} reads no single layer; wa.expanded_weights(net, source, {layer.name!r}) leads there from "
+            "any earlier one"
+        )
+    return expanded_weights(net, layer.source, layer.name, units, skip="exclude")
 
 
 def _from_tensor(net: Network, layer: Layer) -> Weights:

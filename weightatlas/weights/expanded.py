@@ -9,7 +9,6 @@ what is not linear is read as a factor per channel (its gate).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ import torch
 from ..errors import ArgumentError, WeightValuesError
 from ..graph import Graph, shape_of
 from ..network import INPUT, Network
-from ..records import Provenance, Replaced, Weights, checked_units
+from ..records import Provenance, Replaced, Weights, checked_units, read_as
 from .assembly import Assembled, Plan, Progress, assembled, block_size, check_budget, planned, ratio
 from .ends import captured_ends, checked_at, checked_device, checked_dtype
 from .gates import Gates
@@ -265,8 +264,7 @@ def _noted(
 ) -> Provenance:
     """Everything that a reader must know, one sentence each."""
     notes = list(graph.notes)
-    for (operator, became), count in Counter((r.operator, _kind(r.became)) for r in replaced).items():
-        notes.append(f"{count} {operator} read as: {became}")
+    notes += read_as(replaced)
     if any("for want of statistics" in r.became for r in replaced):
         notes.append("wa.measure(net, images) would replace the identity by what the network really does")
     if at is not None:
@@ -274,8 +272,3 @@ def _noted(
     if made.skip is not None and not included:
         notes.append("paths without parameters are left out")
     return provenance.noting(*notes)
-
-
-def _kind(became: str) -> str:
-    """Without the number behind it."""
-    return became.split(", mean ")[0]

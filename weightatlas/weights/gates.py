@@ -23,8 +23,8 @@ from ..records import Replaced, Statistics
 from .inherited import Inherited
 from .kernel import Kernel, to_spans
 from .moments import expected_slope, is_pointwise
-from .rules.pools import adaptive, windows, windows_counted
 from .rules.linear import pair
+from .rules.pools import adaptive, windows, windows_counted
 from .step import Step
 
 NAMED = ("expected", "measured", "batchnorm", "identity")
@@ -151,7 +151,9 @@ class Gates:
             return 1.0
         factor = torch.from_numpy(values)
         self._note(step, f"{what} held at its measured mean, {float(factor.mean()):.3g}", MEASURED, factor)
-        return _shaped(factor, self.graph.channel_axes[node], len(step.shape())).to(step.kernel.values.device, step.kernel.values.dtype)
+        return _shaped(factor, self.graph.channel_axes[node], len(step.shape())).to(
+            step.kernel.values.device, step.kernel.values.dtype
+        )
 
     def _uses_measured(self) -> bool:
         return isinstance(self.gate, Mapping) or self.gate in ("expected", "measured")

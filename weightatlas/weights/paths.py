@@ -121,7 +121,9 @@ def _check_between(net: Network, source: str, middle: str, target: str) -> None:
     captured_ends(net, source, middle)
     captured_ends(net, middle, target)
     if graph.node(middle) not in ends.between:
-        raise ArgumentError(f"{middle!r} is on no path from {source!r} to {target!r}; wa.layer_graph(net) shows the paths")
+        raise ArgumentError(
+            f"{middle!r} is on no path from {source!r} to {target!r}; wa.layer_graph(net) shows the paths"
+        )
 
 
 def _check_everywhere(net: Network, weights: Weights) -> None:

@@ -172,7 +172,9 @@ def _at(
     """The Jacobian at one position, dense, in the window of the expanded weights."""
     spans = tuple(s.at(start[i]) for i, s in enumerate(plan.spans))
     width = plan.channels
-    there = Plan((spans[0], spans[1]), plan.size, width, width, width if plan.skip_width else 0, plan.peak, plan.largest)
+    there = Plan(
+        (spans[0], spans[1]), plan.size, width, width, width if plan.skip_width else 0, plan.peak, plan.largest
+    )
     return assembled(walk, there, units, columns, include, len(units), None)
 
 

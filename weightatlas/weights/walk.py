@@ -24,7 +24,6 @@ from .rules import rule_for
 from .rules.table import built_in
 from .step import Passed, Step
 
-
 #: Node → what has reached it along paths with parameters, and along paths without.
 Held = dict[fx.Node, tuple[list[Kernel], list[Kernel]]]
 

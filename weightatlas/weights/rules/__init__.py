@@ -5,8 +5,10 @@ found by the operator's name without overload (``conv2d``); :func:`register_rule
 """
 
 from . import arithmetic as arithmetic
+from . import joins as joins
 from . import linear as linear
 from . import norms as norms
+from . import parts as parts
 from . import pools as pools
 from . import resampling as resampling
 from . import shapes as shapes

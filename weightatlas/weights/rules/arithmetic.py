@@ -40,7 +40,7 @@ def reduced(step: Step, node: Any, kernel: Kernel) -> Kernel:
 
 @rule("add", "add_", "sub", "sub_")
 def summed(step: Step) -> Passed:
-    """a ± alpha · b."""
+    """A ± alpha · b."""
     a = step.arguments
     alpha = a.get("alpha", 1) * (-1 if step.operator.startswith("sub") else 1)
     for node, factor in ((a["self"], 1), (a["other"], alpha)):
@@ -51,7 +51,7 @@ def summed(step: Step) -> Passed:
 
 @rule("rsub")
 def subtracted_from(step: Step) -> Passed:
-    """b − alpha · a."""
+    """B − alpha · a."""
     a = step.arguments
     for node, factor in ((a["self"], -a.get("alpha", 1)), (a["other"], 1)):
         if step.wants(node):
@@ -66,7 +66,7 @@ def negated(step: Step) -> Passed:
 
 @rule("mul", "mul_", "div", "div_")
 def multiplied(step: Step) -> Passed:
-    """a · b or a / b: constants scale, a factor that depends on the data is held at what the reading says."""
+    """A · b or a / b: constants scale, a factor that depends on the data is held at what the reading says."""
     a, b = step.node.args[:2]
     inverse = step.operator.startswith("div")
     if step.arguments.get("rounding_mode"):

@@ -55,9 +55,7 @@ def convolution(step: Step) -> Passed:
         groups,
     )
     spans = tuple(
-        s.at(s.start * stride[i] - padding[i], stride[i])
-        for i, s in enumerate(kernel.axes[1:])
-        if s is not None
+        s.at(s.start * stride[i] - padding[i], stride[i]) for i, s in enumerate(kernel.axes[1:]) if s is not None
     )
     yield step.source, kernel.like(out.squeeze(2) if flat else out, axes=(None, *spans), first=begin, compact=0)
 
@@ -124,7 +122,7 @@ def mixed(step: Step, weight: Tensor) -> Kernel:
 
 @rule("matmul", "mm")
 def product(step: Step) -> Passed:
-    """in @ W with a constant W ``[I, O]``."""
+    """In @ W with a constant W ``[I, O]``."""
     left, right = (step.node.args[i] for i in (0, 1))
     if step.depends(right) or not isinstance(right, fx.Node):
         raise no_rule(step, "a product of two values that both depend on the input")
@@ -136,7 +134,7 @@ def product(step: Step) -> Passed:
 
 @rule("addmm")
 def added_product(step: Step) -> Passed:
-    """bias + in @ W with a constant W ``[I, O]``."""
+    """Bias + in @ W with a constant W ``[I, O]``."""
     a = step.arguments
     weight = step.constant("mat2")
     if weight is None or step.depends(a["self"]):
@@ -144,11 +142,14 @@ def added_product(step: Step) -> Passed:
     yield a["mat1"], mixed(step, weight.t() * a.get("alpha", 1))
 
 
-@rule("_native_batch_norm_legit_no_training", "batch_norm", "native_batch_norm")
+@rule(
+    "_native_batch_norm_legit_no_training", "batch_norm", "native_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_functional",
+)  # fmt: skip
 def batch_norm(step: Step) -> Passed:
-    """out = (in − μ) · γ / √(σ² + ε) + β with kept μ, σ²."""
+    """Out = (in − μ) · γ / √(σ² + ε) + β with kept μ, σ²."""
     a = step.arguments
-    if a.get("training") or a.get("running_var") is None:
+    if a.get("training") or a.get("running_var") is None:  # another overload has no such argument
         raise no_rule(step, "it normalises by statistics of its own batch")
     yield a["input"], step.kernel.scaled(channel_scale(step), step.pinned)
 

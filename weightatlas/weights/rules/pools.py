@@ -89,9 +89,7 @@ def windows(
         out = spread(flat, weight[None, None], None, stride, 0, 0, 1, dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
         out = out.view(*values.shape[:-n], *out.shape[-n:])
     spans = tuple(
-        s.at(s.start * stride[i] - padding[i], stride[i])
-        for i, s in enumerate(kernel.axes[-n:])
-        if s is not None
+        s.at(s.start * stride[i] - padding[i], stride[i]) for i, s in enumerate(kernel.axes[-n:]) if s is not None
     )
     return kernel.like(out, axes=(*kernel.axes[:-n], *spans))
 
