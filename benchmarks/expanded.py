@@ -18,6 +18,7 @@ process's peak (VmHWM) over its size before the call.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -103,12 +104,19 @@ def linearised(module: nn.Module) -> nn.Module:
     return module
 
 
+def _keeping(found: dict[str, Tensor], name: str) -> Callable[[Any, Any, Tensor], None]:
+    def keep(module: Any, inputs: Any, output: Tensor) -> None:
+        found[name] = output
+
+    return keep
+
+
 def backward(net: wa.Network, source: str, target: str, window: wa.Weights) -> Callable[[], np.ndarray]:
     """One backward pass per target unit through the linearised network."""
     module = linearised(net.require_module("the benchmark")[0])
     found: dict[str, Tensor] = {}
     for name in (source, target):
-        module.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: found.__setitem__(name, o))
+        module.get_submodule(name).register_forward_hook(_keeping(found, name))
     size = net.input.shape if net.input else ()
 
     def call() -> np.ndarray:
@@ -154,9 +162,7 @@ def competitor(method: str, case: str) -> Callable[[], np.ndarray]:
 
         def all_pairs() -> np.ndarray:
             gate = "expected" if method == "expected" else "identity"
-            for a, b in zip(blocks, blocks[1:], strict=False):
-                made = wa.expanded_weights(net, a, b, gate=gate)
-            return made.values
+            return [wa.expanded_weights(net, a, b, gate=gate) for a, b in itertools.pairwise(blocks)][-1].values
 
         return all_pairs
     name, source, target = CASES[case]
@@ -211,9 +217,8 @@ def in_own_process(*spec: Any) -> dict[str, Any]:
 
 def table(repeats: int) -> list[dict[str, Any]]:
     """All cases, printed as they come."""
-    print(
-        f"{'span':28} {'method':9} {'ms':>9} {'vs backward':>11} {'vs by hand':>10} {'peak MiB':>9} {'result':>7} {'error':>8}"
-    )
+    head = f"{'span':28} {'method':9} {'ms':>9} {'vs backward':>11} {'vs by hand':>10}"
+    print(head, f"{'peak MiB':>9} {'result':>7} {'error':>8}")
     rows = []
     for case in [*CASES, PAIRS]:
         methods = [

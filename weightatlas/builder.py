@@ -172,7 +172,7 @@ def overview(
             ArgumentError,
             GraphError,
             WeightValuesError,
-        ) as error:  # NaN, quantised: said on the page, unless asked for
+        ) as error:  # said on the page, unless asked for
             if layers is not None:
                 raise
             sections.append(f"<section><h2>{figures.escape(name)}</h2><p>{figures.escape(str(error))}</p></section>")

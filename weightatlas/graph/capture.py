@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.node import has_side_effect
 
 from ..errors import GraphError
 from ..network import Network, evaluating
@@ -142,7 +143,7 @@ def _mark_operator() -> Any:
     if not hasattr(torch.ops.weightatlas, "mark"):
         mark = torch.library.custom_op(_MARK, _nothing, mutates_args=(), schema="(Tensor x, int number) -> ()")
         mark.register_fake(_nothing)
-        torch.fx.node.has_side_effect(torch.ops.weightatlas.mark.default)  # nobody reads it: it must not be dropped
+        has_side_effect(torch.ops.weightatlas.mark.default)  # nobody reads it: it must not be dropped
     return torch.ops.weightatlas.mark
 
 

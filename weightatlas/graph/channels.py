@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import fx
 
@@ -61,27 +62,31 @@ def channel_axes(nodes: Sequence[fx.Node], start: fx.Node, dependent: frozenset[
     return found
 
 
+def _arguments(node: fx.Node) -> list[Any]:
+    return list(node.args)
+
+
 def _next(node: fx.Node, axis: int, shape: tuple[int, ...], before: tuple[int, ...]) -> int:
     """The axis of channels behind an operator, from the one before it."""
     from .nodes import operator_of
 
-    name = operator_of(node)
+    name, args, count = operator_of(node), _arguments(node), len(shape) + 1
     if name in _FIRST:
         return 0
     if name in _LAST:
         return len(shape) - 1
     if name == "permute":
-        return [d % (len(shape) + 1) for d in node.args[1]].index(axis + 1) - 1  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues, reportOperatorIssue]
+        return [d % count for d in args[1]].index(axis + 1) - 1
     if name in ("transpose", "swapaxes"):
-        i, j = (d % (len(shape) + 1) - 1 for d in node.args[1:3])  # pyright: ignore[reportOperatorIssue]
+        i, j = (d % count - 1 for d in args[1:3])
         return j if axis == i else i if axis == j else axis
     if name in ("select", "mean", "sum", "amax", "unbind") and len(shape) < len(before):
-        dims = node.args[1] if len(node.args) > 1 else 0
-        gone = [d % (len(before) + 1) - 1 for d in (dims if isinstance(dims, Sequence) else [dims])]  # pyright: ignore[reportOperatorIssue]
+        dims = args[1] if len(args) > 1 else 0
+        gone = [d % (len(before) + 1) - 1 for d in (dims if isinstance(dims, Sequence) else [dims])]
         return axis - sum(g < axis for g in gone)
     if name == "stack":
-        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        return axis + (dim % (len(shape) + 1) - 1 <= axis)  # pyright: ignore[reportOperatorIssue]
+        dim: Any = node.kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        return axis + (dim % count - 1 <= axis)
     if shape != before and name in ("view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten"):
         for now, old in groups_of(shape, before):
             if axis in old:

@@ -42,7 +42,7 @@ def layer_graph(net: Network) -> LayerGraph:
             continue
         names = named[node]
         inputs, passed = _reads(graph, node, named)
-        layer = net.layers[names[0]] if names[0] in net.layers else None
+        layer = net.layers.get(names[0])
         nodes.append(_described(net, names, layer, _joining(passed, layer)))
         edges += [(named[n][0], names[0]) for n in inputs]
     return LayerGraph(nodes, edges, net.name, graph.notes)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from ..errors import ArgumentError, GraphError
 from ..network import INPUT
@@ -165,7 +166,7 @@ class Graph:
             elif any(s in str(node.target) for s in _SIZES):
                 known[node] = int(_hint(node.meta["val"]))
             else:
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: self._constant(n, known))
+                args, kwargs = map_arg((node.args, node.kwargs), lambda n: self._constant(n, known))
                 known[node] = node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
         return known[node]
 
@@ -218,7 +219,7 @@ class Graph:
             return images
         if node.op == "placeholder":
             return self._stored(node)
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
         return node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
 
@@ -253,7 +254,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 def batch_leads(node: fx.Node) -> bool:
     """Whether the first axis is the batch and nothing else, and no other axis depends on it."""
-    shape = getattr(node.meta.get("val"), "shape", ())
+    shape: Any = getattr(node.meta.get("val"), "shape", ())
     dynamic = [isinstance(s, torch.SymInt) for s in shape]
     if not dynamic or not dynamic[0] or any(dynamic[1:]):
         return False

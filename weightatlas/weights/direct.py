@@ -124,7 +124,8 @@ def _from_block(net: Network, layer: Layer, units: list[int] | None, fold: bool)
         raise ArgumentError(_no_weights(net, layer))
     if not fold:
         raise ArgumentError(
-            f"the norms of {layer.name!r} are part of the block; fold_norm=False is for a single layer such as {inner[-1]!r}"
+            f"the norms of {layer.name!r} are part of the block; fold_norm=False is for a single layer such as "
+            f"{inner[-1]!r}"
         )
     if not layer.source:
         raise ArgumentError(

@@ -55,8 +55,8 @@ def source_axes(net: Network, layer: Layer | None) -> tuple[int, int, int]:
 def _axes(axes: tuple[str, ...], layer: Layer | None) -> tuple[int, int, int]:
     if axes[:1] != ("N",) or axes.count("C") != 1 or (layer is not None and not layer.units):
         raise ArgumentError(
-            f"{layer.name if layer else INPUT!r} has axes {axes}: which of them holds its units cannot be told. Choose a "
-            "layer with one axis of channels"
+            f"{layer.name if layer else INPUT!r} has axes {axes}: which of them holds its units cannot be told. Choose "
+            "a layer with one axis of channels"
         )
     return (axes.index("C") - 1, *(axes.index(a) - 1 if a in axes else -1 for a in ("y", "x")))  # pyright: ignore[reportReturnType]
 

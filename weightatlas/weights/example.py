@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 from torch.nn import functional
 
 from ..graph import Graph, operator_of, shape_of
@@ -139,7 +140,7 @@ class Example:
         def value(node: fx.Node) -> Any:
             return inputs[node] if node in inputs else self.graph.value(node)
 
-        args, kwargs = fx.node.map_arg((step.node.args, step.node.kwargs), value)
+        args, kwargs = map_arg((step.node.args, step.node.kwargs), value)
         with torch.enable_grad():
             out = step.node.target(*args, **kwargs)  # pyright: ignore[reportCallIssue]
             out = out[step.index] if isinstance(out, tuple | list) else out

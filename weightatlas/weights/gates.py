@@ -120,7 +120,8 @@ class Gates:
         factor = torch.as_tensor(gate, dtype=torch.float32).flatten()
         if factor.numel() != step.shape()[axis]:
             raise ArgumentError(
-                f"the gate of {step.address!r} has {factor.numel()} numbers, but the layer has {step.shape()[axis]} units"
+                f"the gate of {step.address!r} has {factor.numel()} numbers, but the layer has "
+                f"{step.shape()[axis]} units"
             )
         self._note(step, f"× given, mean {float(factor.mean()):.2f}", GIVEN, factor)
         return _shaped(factor, axis, len(step.shape()))
@@ -219,8 +220,8 @@ class Gates:
         values = self.statistics.get(self.graph.address(step.node), "shares") if self.statistics else None
         if values is None:
             raise ArgumentError(
-                f"pool='expected' needs wa.measure(net, images) first: of the max pooling {step.address!r} is not known "
-                "which elements are the largest; pool='average' reads it as the mean"
+                f"pool='expected' needs wa.measure(net, images) first: of the max pooling {step.address!r} is not "
+                "known which elements are the largest; pool='average' reads it as the mean"
             )
         self._note(step, "measured shares of its window", MEASURED)
         shares = torch.from_numpy(values).view(-1, *size)

@@ -87,12 +87,13 @@ class Inherited:
         return self._arithmetic(node, name, parts)
 
     def _arithmetic(self, node: fx.Node, name: str, parts: list[Moments]) -> Moments | None:
-        a, b = node.args[:2]
-        sign = node.kwargs.get("alpha", 1) * (-1 if name == "sub" else 1)  # pyright: ignore[reportOperatorIssue]
+        a, b = self._arguments(node)[:2]
+        alpha: Any = node.kwargs.get("alpha", 1)
+        sign = -alpha if name == "sub" else alpha
         if len(parts) == 2:
             if name == "mul" or a is b or parts[0].mean.shape != parts[1].mean.shape:
                 return None
-            u, v = (self._known[n] for n in (a, b))  # pyright: ignore[reportArgumentType]
+            u, v = (self._known[n] for n in (a, b))
             if u is None or v is None:
                 return None
             return Moments(u.mean + sign * v.mean, torch.hypot(u.deviation, sign * v.deviation))
@@ -103,6 +104,9 @@ class Inherited:
         if name == "mul":
             return Moments(parts[0].mean * value, parts[0].deviation * value.abs())
         return Moments(parts[0].mean + sign * value, parts[0].deviation)
+
+    def _arguments(self, node: fx.Node) -> list[Any]:
+        return list(node.args)
 
     def _per_channel(self, node: fx.Node, other: Any) -> Tensor | None:
         """A constant as one number for each channel, if it is that."""

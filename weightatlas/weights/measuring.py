@@ -82,8 +82,8 @@ def as_input(net: Network, images: Any) -> Tensor:
         images = net.preprocess(images)
     if not images.is_floating_point() or tuple(images.shape[1:]) != tuple(spec.shape) or len(images) < 1:
         raise ArgumentError(
-            f"a tensor of images must be float [N, {', '.join(map(str, spec.shape))}] with N ≥ 1, as net.preprocess gives "
-            f"it; got {images.dtype} {tuple(images.shape)}"
+            f"a tensor of images must be float [N, {', '.join(map(str, spec.shape))}] with N ≥ 1, as net.preprocess "
+            f"gives it; got {images.dtype} {tuple(images.shape)}"
         )
     if not bool(images.isfinite().all()):
         raise ArgumentError("the images hold NaN or infinite values")

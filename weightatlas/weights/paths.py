@@ -131,8 +131,8 @@ def _check_everywhere(net: Network, weights: Weights) -> None:
     if weights.at is not None or net.layers[weights.target].grid in (None, (1, 1)):
         raise ArgumentError(
             f"the map from {weights.source!r} to {weights.target!r} depends on the position, so that paths through "
-            "a middle layer differ from one middle position to the next; choose a target before upsampling, pooling of the "
-            "whole grid and flattening"
+            "a middle layer differ from one middle position to the next; choose a target before upsampling, pooling of "
+            "the whole grid and flattening"
         )
 
 

@@ -58,6 +58,11 @@ class Step:
         return {**bound, **self.node.kwargs}
 
     @property
+    def positional(self) -> list[Any]:
+        """The arguments that were given by place."""
+        return list(self.node.args)
+
+    @property
     def operator(self) -> str:
         """Its name, e.g. ``"conv2d"``."""
         return operator_of(self.node)
@@ -70,7 +75,7 @@ class Step:
     @property
     def source(self) -> fx.Node:
         """The first argument: of most operators, the one that data flows through."""
-        return self.node.args[0]  # pyright: ignore[reportReturnType]
+        return self.positional[0]
 
     def wants(self, node: Any) -> bool:
         """Whether a kernel on that input leads to the source."""

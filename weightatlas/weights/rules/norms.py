@@ -43,7 +43,7 @@ def group_norm(step: Step) -> Passed:
     kernel = _scaled_by_weight(step, channels=True)
     kernel = kernel.full(step.shape()[0]) if kernel.compact == 0 else kernel
     channels = step.shape()[0]
-    groups = int(a["num_groups"] if "num_groups" in a else a["group"] if "group" in a else channels)
+    groups = int(a["num_groups"] if "num_groups" in a else a.get("group", channels))
     values = kernel.values.reshape(len(kernel.values), groups, channels // groups, *kernel.values.shape[2:])
     split = kernel.like(values, axes=(None, *kernel.axes))
     over = tuple(range(1, len(split.axes)))

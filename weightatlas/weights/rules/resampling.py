@@ -37,7 +37,7 @@ def separable(step: Step, matrices: Sequence[Tensor], factor: Fraction | None = 
         hit = torch.nonzero(rows.abs().amax(0)).flatten()
         low, high = (int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, 1)
         part = rows[:, low:high].to(values.device, values.dtype)
-        values = torch.tensordot(values, part, dims=([i + 1], [0])).movedim(-1, i + 1)
+        values = (values.movedim(i + 1, -1) @ part).movedim(-1, i + 1)
         axes[i] = span.at(low, factor or Fraction(matrix.shape[1], matrix.shape[0]))
     return kernel.like(values, axes=tuple(axes))
 

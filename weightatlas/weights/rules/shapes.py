@@ -40,7 +40,7 @@ def permuted(step: Step) -> Passed:
         dims = [d % count for d in step.arguments["dims"]]
     elif step.operator in ("transpose", "swapaxes"):
         dims = list(range(count))
-        i, j = (d % count for d in step.node.args[1:3])  # pyright: ignore[reportOperatorIssue]
+        i, j = (int(d) % count for d in step.positional[1:3])
         dims[i], dims[j] = j, i
     else:
         raise no_rule(step)
@@ -51,7 +51,8 @@ def permuted(step: Step) -> Passed:
 
 
 @rule(
-    "view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "squeeze_", "_reshape_alias"
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten", "squeeze", "squeeze_", "unsqueeze",
+    "view_as",
 )  # fmt: skip
 def reshaped(step: Step) -> Passed:
     """Axes joined and split: each group of axes whose sizes have the same product is taken on its own."""
