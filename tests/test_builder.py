@@ -112,20 +112,21 @@ class TestOverview:
         folder = index.parent
         layers = ["conv_stem", "blocks.2.1", "blocks.4.2", "blocks.6.0"]
         pictures = {f"weights-{layer}{suffix}" for layer in layers for suffix in (".svg", ".png")}
-        assert set(os.listdir(folder)) == {"index.html", "layers.json", "banding.svg"} | pictures
-        assert told == ["layers", "banding", *(f"weights of {name}" for name in layers), "page"]
+        expanded = {"expanded-blocks.4.2.svg", "paths-blocks.4.2.svg"}
+        assert set(os.listdir(folder)) == {"index.html", "layers.json", "banding.svg", *expanded} | pictures
+        assert told == ["layers", "banding", *(f"weights of {name}" for name in layers), "expanded weights", "page"]
         page = index.read_text(encoding="utf-8")
         assert "4,652,008 parameters" in page  # what timm counts for tf_efficientnet_lite0
         assert all(f"<code>{name}</code></th>" in page for name in lite0.layers)
         table = json.loads((folder / "layers.json").read_text())
         assert [layer["name"] for layer in table["layers"]] == list(lite0.layers)
-        for picture in pictures | {"banding.svg"}:
+        for picture in pictures | {"banding.svg", *expanded}:
             if picture.endswith(".svg"):
                 ET.parse(folder / picture)
             else:
                 with Image.open(folder / picture) as opened:
                     assert opened.width == 1440
-        assert page.count("<figure") == 5
+        assert page.count("<figure") == 7
         assert "blue is its uppermost factor" in page  # the banded block, unit by unit
         assert not re.search(r"(?:src|href)=\"(?!data:)", page)  # one file, nothing loaded
 
@@ -137,7 +138,7 @@ class TestOverview:
         index = wa.overview(lite0, tmp_path, layers=["conv_stem", "blocks.6.0"], seed=3)
         monkeypatch.chdir(tmp_path)
         printed = commands(index.read_text(encoding="utf-8"))
-        assert len(printed) == 3
+        assert len(printed) == 5  # banding, two layers, expanded weights and paths
         for command in printed:
             program, *words = shlex.split(command)
             file = tmp_path / words[-1]
@@ -151,13 +152,38 @@ class TestOverview:
         index = wa.overview(net, tmp_path)
         monkeypatch.chdir(tmp_path)
         printed = commands(index.read_text(encoding="utf-8"))
-        assert len(printed) == 3  # banding, the first layer, and the one that is spatial and dense
+        assert len(printed) == 5  # banding, the first layer, the one that is spatial and dense, expanded weights, paths
         for line in printed:
             file = tmp_path / re.search(r"save\('(.+)'\)", line)[1]
             before = file.read_bytes()
             file.unlink()
             eval(line, {"wa": wa, "net": net})
             assert file.read_bytes() == before
+
+    def test_expanded_weights_two_layers_back(self, net):
+        drawn = wa.figure(net, "expanded", "3", source="0", units=[4, 1], k=2)
+        weights = wa.expanded_weights(net, "0", "3", units=[4, 1])
+        assert [list(s) for s in drawn.data["sources"]] == [weights.top(u, 2).sources.tolist() for u in (4, 1)]
+        paths = wa.figure(net, "paths", "3", source="0", through="2", k=1)
+        assert "cancels" in paths.svg()
+        with pytest.raises(ArgumentError, match="'expanded' needs source="):
+            wa.figure(net, "expanded", "3")
+        with pytest.raises(ArgumentError, match="'paths' needs source= and through="):
+            wa.figure(net, "paths", "3")
+
+    def test_a_network_that_cannot_be_captured_says_so(self, tmp_path):
+        class Choosing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b, self.c = (nn.Conv2d(3, 3, 3) for _ in range(3))
+
+            def forward(self, x):
+                return self.c(self.b(self.a(x)) if x.sum() > 0 else self.a(x))
+
+        index = wa.overview(wa.load(Choosing(), input=wa.InputSpec(shape=(3, 16, 16))), tmp_path)
+        page = index.read_text(encoding="utf-8")
+        assert "cannot be captured" in page
+        assert "wa.figure(net, &#x27;weights&#x27;, &#x27;c&#x27;" in page  # the layers themselves are shown
 
     def test_without_spatial_kernels(self, tmp_path):
         module = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))

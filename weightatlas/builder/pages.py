@@ -1,130 +1,29 @@
-"""The only module where stages meet: a network in, figures and pages out."""
+"""Folders to look at: pictures of a network, and a page that shows them."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from . import figures
-from .bands import banding
-from .errors import ArgumentError, GraphError, LoadError, UnknownNameError, WeightValuesError, unknown_name
-from .factor import factorize
-from .figures import Figure, Palette
-from .models import FAMILIES
-from .network import Network
-from .records import Layer, Weights, atomic_write
-from .weights import direct_weights
+from .. import figures
+from ..bands import banding
+from ..errors import ArgumentError, GraphError, LoadError, UnknownNameError, WeightValuesError
+from ..models import FAMILIES
+from ..network import Network
+from ..records import Layer, atomic_write
+from ..weights import direct_weights
+from .kinds import drawn_weights, expanded_figure, is_factorized, paths_figure
 
-Kind = Literal["weights", "banding"]
-RGB = 3
 #: How many layers an overview shows, the first one included.
 OVERVIEW_LAYERS = 4
 OVERVIEW_UNITS = 30
+#: Units whose expanded weights are shown, and how many layers with kernels these span.
+EXPANDED_UNITS = 4
+SPAN = 2
 LONGEST_STEM = 80
-
-
-def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -> Figure:
-    """A figure computed and drawn in one call.
-
-    Args:
-        net: an open network.
-        kind: ``"weights"`` (of one layer) or ``"banding"`` (of all).
-        layer: for ``"weights"``.
-        options: for ``"weights"``: ``units``, ``rank`` (3), ``method`` (``"posneg"``), ``per_unit`` (False), ``seed``
-            (0), ``fold_norm`` (True), ``palette``; for ``"banding"``: ``permutations``, ``seed``, ``palette``.
-
-    Returns:
-        For ``"weights"``, what suits the layer. One that reads RGB pixels is shown in its own colours, a depthwise
-        one as signed maps, any other as the RGB grid of its factors.
-
-    Raises:
-        ArgumentError, UnknownNameError: for a kind, layer or option that does not exist or does not go together.
-
-    Example:
-        >>> import weightatlas as wa
-        >>> wa.figure(wa.load("efficientnet_lite0"), "weights", "conv_stem").title
-        'Weights of conv_stem on pixels'
-    """
-    kinds: dict[str, Callable[..., Figure]] = {"weights": weights_figure, "banding": banding_figure}
-    if kind not in kinds:
-        raise unknown_name("kind of figure", str(kind), kinds)
-    if kind == "weights" and layer is None:
-        raise ArgumentError('figure(net, "weights", layer) needs a layer; net.layers lists them')
-    if kind == "banding" and layer is not None:
-        raise ArgumentError(f"the banding figure is of all layers; it takes no layer ({layer!r} came in)")
-    parameters = inspect.signature(kinds[kind]).parameters.values()
-    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
-            raise ArgumentError(f"figure kind {kind!r} has no option {name!r}; it has {', '.join(known)}")
-    return kinds[kind](net, layer, **options) if layer is not None else kinds[kind](net, **options)
-
-
-def weights_figure(
-    net: Network,
-    layer: str,
-    *,
-    units: Iterable[int] | None = None,
-    rank: int | None = None,
-    method: Literal["posneg", "semi"] | None = None,
-    per_unit: bool | None = None,
-    seed: int | None = None,
-    fold_norm: bool = True,
-    palette: Palette | None = None,
-) -> Figure:
-    """The weights of one layer, drawn as suits them; see :func:`figure`.
-
-    Options that the drawing cannot use are refused, not ignored: a layer with its own colours or signed maps has no
-    factors, an RGB grid no palette.
-    """
-    units = net.layers[layer].unit_indices(units) if units is not None else None
-    weights = direct_weights(net, layer, fold_norm=fold_norm)
-    factoring = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
-    return _drawn(weights, units, {k: v for k, v in factoring.items() if v is not None}, palette)
-
-
-def _drawn(weights: Weights, units: Iterable[int] | None, asked: dict[str, Any], palette: Palette | None) -> Figure:
-    """Weights drawn as suits them; ``asked`` holds the options of a factorization that were given."""
-    layer = weights.target
-    if not is_factorized(weights):
-        if asked:
-            how = "shown in its own colours" if figures.has_own_colours(weights) else "shown as signed maps"
-            raise ArgumentError(f"{layer!r} is {how} and not factorized; leave out {', '.join(asked)}")
-        if figures.has_own_colours(weights):
-            _refuse_palette(palette, layer)
-            return figures.pixel_grid(weights, units)
-        return figures.signed_maps(weights, units, palette=palette or "classic")
-    _refuse_palette(palette, layer)
-    _, _, h, w = weights.values.shape
-    per_unit = bool(asked.get("per_unit"))
-    asked = {"rank": _usual_rank(weights, per_unit), **asked}
-    if h * w == 1 and per_unit:
-        raise ArgumentError(f"{layer!r} has 1×1 kernels: one position per unit is nothing to factorize one by one")
-    return figures.nmf_grid(factorize(weights, **asked), units)
-
-
-def _refuse_palette(palette: Palette | None, layer: str) -> None:
-    if palette is not None:
-        raise ArgumentError(f"palette={palette!r} is for signed maps and banding; {layer!r} is drawn without one")
-
-
-def _usual_rank(weights: Weights, per_unit: bool) -> int:
-    o, i, h, w = weights.values.shape
-    return min(RGB, i, h * w * (1 if per_unit else o))
-
-
-def is_factorized(weights: Weights) -> bool:
-    """Whether weights are drawn through their factors, not in their own colours or as signed maps."""
-    return not figures.has_own_colours(weights) and weights.values.shape[1] > 1
-
-
-def banding_figure(net: Network, *, permutations: int = 2000, seed: int = 0, palette: Palette = "classic") -> Figure:
-    """Weight banding by depth; see :func:`weightatlas.banding`."""
-    return figures.banding_plot(banding(net, permutations=permutations, seed=seed), palette=palette)
 
 
 def overview(
@@ -135,7 +34,7 @@ def overview(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """A folder to look at: layer table, weights of four layers, banding, and a page that shows them.
+    """A folder to look at: layer table, weights of four layers, expanded weights, banding, and a page that shows them.
 
     Args:
         net: an open network or checkpoint.
@@ -175,7 +74,9 @@ def overview(
         ) as error:  # said on the page, unless asked for
             if layers is not None:
                 raise
-            sections.append(f"<section><h2>{figures.escape(name)}</h2><p>{figures.escape(str(error))}</p></section>")
+            sections.append(_told_section(name, error))
+    tell("expanded weights")
+    sections += _expanded_sections(net, chosen, folder)
     tell("page")
     return atomic_write(folder / "index.html", _page(net, sections).encode())
 
@@ -200,7 +101,7 @@ def _weights_section(net: Network, layer: str, seed: int, banded: list[str], fol
     asked: dict[str, Any] = {"seed": seed} if is_factorized(weights) else {}
     if asked and set(known.inside) & set(banded):  # bands live within units
         asked["per_unit"] = True
-    drawn = _drawn(weights, units, asked, None)
+    drawn = drawn_weights(weights, units, asked, None)
     name = file_stem(layer)
     drawn.save(folder / f"{name}.svg")
     drawn.save(folder / f"{name}.png")
@@ -209,22 +110,78 @@ def _weights_section(net: Network, layer: str, seed: int, banded: list[str], fol
     return f"<section>{heading}{drawn.html()}{command}</section>"
 
 
+def _told_section(heading: str, error: Exception) -> str:
+    """A section that says why there is no picture."""
+    return f"<section><h2>{figures.escape(heading)}</h2><p>{figures.escape(str(error))}</p></section>"
+
+
+def _expanded_sections(net: Network, chosen: list[str], folder: Path) -> list[str]:
+    """Expanded weights two layers back, and what cancels in them; why not, where that cannot be."""
+    span = _span(net, chosen)
+    if net.module is None or span is None:
+        return []
+    source, middle, target = span
+    units = range(min(EXPANDED_UNITS, net.layers[target].units))
+    asked = {"source": source, "units": units, "skip": "exclude"}
+    through = {"source": source, "through": middle, "k": EXPANDED_UNITS}
+    sections = []
+    try:
+        for kind, draw, options in (("expanded", expanded_figure, asked), ("paths", paths_figure, through)):
+            drawn = draw(net, target, **options)
+            file = f"{file_stem(target, kind)}.svg"
+            drawn.save(folder / file)
+            named = f"Expanded weights of {target}" if kind == "expanded" else f"Paths to {target}"
+            command = _recipe(net, [kind, target], options, file)
+            heading = f"<h2 class=unseen>{figures.escape(named)}</h2>"
+            sections.append(f"<section>{heading}{drawn.html()}{command}</section>")
+    except (ArgumentError, GraphError, WeightValuesError) as error:
+        sections.append(_told_section("Expanded weights", error))
+    return sections
+
+
+def _span(net: Network, chosen: list[str]) -> tuple[str, str, str] | None:
+    """Source, middle and target: the layer before the last that is shown, and what it reads two steps back."""
+    for target in [*reversed(chosen[1:-1]), chosen[-1]]:
+        back = [target]
+        while len(back) <= SPAN and net.layers[back[-1]].source in net.layers:
+            back.append(_reads(net, net.layers[back[-1]].source))
+        if len(back) > SPAN:
+            return back[2], back[1], target
+    return None
+
+
+def _reads(net: Network, name: str) -> str:
+    """A layer, or the one with a kernel behind activations and norms."""
+    layer = net.layers[name]
+    while layer.kernel is None and not layer.inside and layer.source in net.layers:
+        layer = net.layers[layer.source]
+    return layer.name
+
+
+#: Commands whose figure has another name in Python, and options that are called otherwise.
+_COMMANDS = {"expanded": "expand", "paths": "expand"}
+_FLAGS = {"source": "from", "k": "top"}
+
+
 def _recipe(net: Network, what: list[str], options: dict[str, Any], file: str) -> str:
     """What makes the figure again, to be copied: a command if the model can be named in one, else Python."""
     published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
     if net.module is not None and not published:
         words = ", ".join(["net", *(repr(w) for w in what), *(f"{k}={v!r}" for k, v in options.items())])
         return f"<pre>{figures.escape(f'wa.figure({words}).save({file!r})')}</pre>"
+    if what[0] in _COMMANDS:
+        options = {"source": options["source"], "to": what[1], **options}
+        what = [_COMMANDS[what[0]]]
     named, flags = [net.name, *what[1:]], []
     for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag = f"--{_FLAGS.get(name, name).replace('_', '-')}"
         flags += [flag] if value is True else [flag, f"0-{value[-1]}" if isinstance(value, range) else str(value)]
     flags += ["-o", file]
     words = [*flags, "--", *named] if any(n.startswith("-") for n in named) else [*named, *flags]
     return f"<pre>{figures.escape(shlex.join(['weightatlas', what[0], *words]))}</pre>"
 
 
-def file_stem(layer: str) -> str:
+def file_stem(layer: str, kind: str = "weights") -> str:
     """The name of a layer's pictures without ending: one of its own for every layer, on every system.
 
     Example:
@@ -233,7 +190,7 @@ def file_stem(layer: str) -> str:
     """
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in layer)[:LONGEST_STEM]
     mark = "" if plain == layer else "-" + hashlib.sha256(layer.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"weights-{plain}{mark}"
+    return f"{kind}-{plain}{mark}"
 
 
 def _page(net: Network, sections: list[str]) -> str:
