@@ -25,6 +25,8 @@ docs: .venv/.dev  ## build docs/_build/html, running every example; warnings are
 
 bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/factor.py
+	$(BIN)/python benchmarks/expanded.py
+	$(BIN)/python benchmarks/agreement.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'

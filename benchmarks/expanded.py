@@ -11,8 +11,8 @@ all competitors compute the same numbers; they are compared.
                 then one autograd.grad per target unit at the central position, and cut the window out
     by hand     einsum of the weight tensors, branch by branch: the lower bound
 
-Each runs in a process of its own with two threads: warm-up, then the median of the repeats. Memory is the growth of the
-process's peak (VmHWM) over its size before the call.
+Each runs in a process of its own with two threads: warm-up, then the median of the repeats. Memory is what
+tensors hold at once during a call, by torch's profiler.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 import weightatlas as wa
 
@@ -175,26 +176,24 @@ def competitor(method: str, case: str) -> Callable[[], np.ndarray]:
     return lambda: wa.expanded_weights(net, source, target, gate=gate).values
 
 
-def peak_growth(call: Callable[[], Any]) -> float:
-    """MiB by which the process's peak grows over its size before a call."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-        sizes = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-        before = int(sizes["VmRSS"].split()[0])
-        kept = call()
-        sizes = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-        del kept
-        return (int(sizes["VmHWM"].split()[0]) - before) / 1024
-    except OSError:
-        return float("nan")
+def peak_memory(call: Callable[[], Any]) -> float:
+    """MiB of tensors that are alive at once during a call, by torch's own profiler."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    held = most = 0
+    events: Any = profiled.profiler.kineto_results.events()  # pyright: ignore[reportOptionalMemberAccess]
+    for event in sorted((e for e in events if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most / 2**20
 
 
 def run_one(method: str, case: str, repeats: int) -> dict[str, Any]:
     """One competitor in this process."""
     torch.set_num_threads(2)
     call = competitor(method, case)
-    memory = peak_growth(call)  # the warm-up: what comes back to the system afterwards is not counted twice
     values = call()
+    memory = peak_memory(call)
     seconds = []
     for _ in range(repeats if method != "backward" else 1):
         begin = time.perf_counter()

@@ -25,6 +25,8 @@ Progress = Callable[[int, int], None]
 GIB = 2**30
 #: Times the result and the largest weight that may be held at once.
 ROOM = 3
+#: Times what is alive that operators need inside: reordered inputs and outputs of convolutions.
+INSIDE = 2
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def block_size(plan: Plan, count: int, held: int) -> int:
         held: elements of the result.
     """
     room = (ROOM - 1) * held + ROOM * plan.largest
-    return max(1, min(count, room * count // max(plan.peak, 1)))
+    return max(1, min(count, room * count // max(INSIDE * plan.peak, 1)))
 
 
 def memory_free() -> int:

@@ -10,6 +10,7 @@ through activations, permutations and sums (a ReLU behind a residual addition). 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -24,7 +25,7 @@ from .inherited import Inherited
 from .kernel import Kernel, to_spans
 from .moments import expected_slope, is_pointwise
 from .rules.linear import pair
-from .rules.pools import adaptive, windows, windows_counted
+from .rules.pools import adaptive, weighted_windows, windows, windows_counted
 from .step import Step
 
 NAMED = ("expected", "measured", "batchnorm", "identity")
@@ -199,13 +200,11 @@ class Gates:
         if self.pool == "expected":
             return self._shares(step, kernel, size, stride, padding, dilation)
         self._note(step, "average")
-        weight = torch.ones(size)
+        share: Tensor | float = 1 / math.prod(size)
         if step.pinned:
             inside = windows_counted(step.shape(step.source)[1:], size, stride, padding, dilation, step.shape()[1:])
-            kernel = kernel.scaled(1 / inside.to(kernel.values.device, kernel.values.dtype), pinned=True)
-        else:
-            weight = weight / weight.numel()
-        return windows(kernel, weight, stride, padding, dilation)
+            share = 1 / inside.to(kernel.values.device, kernel.values.dtype)
+        return windows(kernel.scaled(share, step.pinned), size, stride, padding, dilation)
 
     def _shares(
         self,
@@ -225,7 +224,7 @@ class Gates:
             )
         self._note(step, "measured shares of its window", MEASURED)
         shares = torch.from_numpy(values).view(-1, *size)
-        return windows(kernel.full(step.shape()[0]), shares, stride, padding, dilation)
+        return weighted_windows(kernel.full(step.shape()[0]), shares, stride, padding, dilation)
 
 
 def checked_gate(gate: Any) -> Any:

@@ -39,8 +39,11 @@ def _part(kernel: Kernel, axis: int, begin: int, size: int) -> Kernel | None:
         return kernel.like(kernel.values, axes=axes, owned=False)
     if kernel.first is not None and kernel.compact == axis:
         inside = (kernel.first >= begin) & (kernel.first < begin + size)
+        if not bool(inside.any()):
+            return None
         part = kernel.chosen(inside)
-        return None if part.first is None or not len(part.first) else part.like(part.values, first=part.first - begin)
+        first = None if part.first is None else part.first - begin
+        return part.like(part.values, first=first, owned=False)
     return kernel.like(kernel.values.narrow(axis + 1, begin, size), owned=False)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..kernel import Kernel, to_spans
+from ..kernel import Kernel, Span, to_spans
 from ..step import Passed, Step
 from .linear import pair
 from .table import no_rule, rule
@@ -32,7 +32,7 @@ def average(step: Step) -> Passed:
     if step.pinned and not a.get("divisor_override"):
         share = _shares(step.shape(step.source)[-n:], step.shape()[-n:], size, stride, padding, a)
     kernel = kernel.scaled(share.to(kernel.values.device) if isinstance(share, Tensor) else share, step.pinned)
-    yield step.source, windows(kernel, torch.ones(size), stride, padding)
+    yield step.source, windows(kernel, size, stride, padding)
 
 
 def _shares(grid: Sequence[int], now: Sequence[int], size: Any, stride: Any, padding: Any, a: dict[str, Any]) -> Tensor:
@@ -63,35 +63,45 @@ def windows_counted(
 
 def windows(
     kernel: Kernel,
-    weight: Tensor,
+    size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int] | None = None,
 ) -> Kernel:
-    """The kernel on the input of weighted windows, each channel on its own.
+    """The kernel on the input of sums over windows, each channel on its own; a compact kernel stays compact."""
+    values, n = kernel.values, len(size)
+    for i, (k, s, d) in enumerate(zip(size, stride, dilation or [1] * n, strict=True), values.ndim - n):
+        values = _overlapped(values, i, k, s, d)
+    return kernel.like(values, axes=_moved(kernel, stride, padding))
 
-    Args:
-        kernel: on the output; compact ones stay so if all channels are weighted alike.
-        weight: ``[H, W]`` or ``[W]``, or with an axis of channels before them.
-        stride, padding, dilation: of the windows.
-    """
-    n = len(stride)
-    dilation = dilation or [1] * n
-    values = kernel.values
-    weight = weight.to(values.device, values.dtype)
-    spread = functional.conv_transpose1d if n == 1 else functional.conv_transpose2d
-    if values.shape[-n:] == (1,) * n and set(dilation) == {1}:  # one position: the weights themselves
-        out = values * weight
-    elif weight.ndim > n:  # a weight a channel
-        out = spread(values, weight[:, None], None, stride, 0, 0, len(weight), dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    else:
-        flat = values.reshape(-1, 1, *values.shape[-n:])
-        out = spread(flat, weight[None, None], None, stride, 0, 0, 1, dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        out = out.view(*values.shape[:-n], *out.shape[-n:])
-    spans = tuple(
-        s.at(s.start * stride[i] - padding[i], stride[i]) for i, s in enumerate(kernel.axes[-n:]) if s is not None
-    )
-    return kernel.like(out, axes=(*kernel.axes[:-n], *spans))
+
+def _overlapped(values: Tensor, axis: int, size: int, stride: int, dilation: int) -> Tensor:
+    """Every element repeated ``size`` times along an axis, ``stride`` further for each element, overlaps summed."""
+    shape = list(values.shape)
+    reach = (shape[axis] - 1) * stride + 1
+    shape[axis] = reach + (size - 1) * dilation
+    out = values.new_zeros(shape)
+    before = (slice(None),) * axis
+    for begin in range(0, size * dilation, dilation):
+        out[(*before, slice(begin, begin + reach, stride))] += values
+    return out
+
+
+def weighted_windows(
+    kernel: Kernel, shares: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Kernel:
+    """The same with a weight for each element of the window and each channel, ``[C, H, W]`` or ``[C, W]``."""
+    shares = shares.to(kernel.values.device, kernel.values.dtype)[:, None]
+    spread = functional.conv_transpose1d if len(stride) == 1 else functional.conv_transpose2d
+    out = spread(kernel.values, shares, None, stride, 0, 0, len(shares), dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return kernel.like(out, axes=_moved(kernel, stride, padding))
+
+
+def _moved(kernel: Kernel, stride: Sequence[int], padding: Sequence[int]) -> tuple[Span | None, ...]:
+    """The axes of a kernel on the input of windows."""
+    spans = [s for s in kernel.axes[-len(stride) :] if s is not None]
+    moved = (s.at(s.start * n - p, n) for s, n, p in zip(spans, stride, padding, strict=True))
+    return (*kernel.axes[: -len(stride)], *moved)
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool2d_with_indices", "max_pool1d_with_indices")
@@ -130,7 +140,7 @@ def adaptive(step: Step) -> Kernel:
         size = [b // a for b, a in zip(before, now, strict=True)]
         kernel = to_spans(step.kernel, range(len(now) + 1)[-n:], step.pinned)
         count = float(torch.tensor(size).prod())
-        return windows(kernel.scaled(1 / count), torch.ones(size), size, [0] * n)
+        return windows(kernel.scaled(1 / count), size, size, [0] * n)
     return separable(step, [_adaptive_matrix(b, a) for b, a in zip(before, now, strict=True)])
 
 
