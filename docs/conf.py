@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from importlib.metadata import version as installed
@@ -80,5 +81,23 @@ def _outdated(app, env, added, changed, removed):
     return [page for page, read in env.all_docs.items() if read < newest and page not in removed]
 
 
+def _magnitudes(app, what, name, obj, options, lines):
+    """Bars around a value in a docstring are its magnitude, no reference to a substitution."""
+    for number, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = [re.sub(r"\|([^|\s]+)\|", r"\\|\1\\|", part) for part in parts[::2]]
+        lines[number] = "``".join(parts)
+
+
+def _sentences(app, what, name, obj, options, lines):
+    """What stands before a colon in the first line of a property's docstring is part of a sentence, no type."""
+    types = [line.removeprefix(":type: ") for line in lines if line.startswith(":type: ")]
+    if what == "property" and types:
+        lines[:] = [line for line in lines if not line.startswith(":type: ")]
+        lines[0] = f"{types[0]}: {lines[0]}"
+
+
 def setup(app):
     app.connect("env-get-outdated", _outdated)
+    app.connect("autodoc-process-docstring", _magnitudes)
+    app.connect("autodoc-process-docstring", _sentences, priority=600)  # after napoleon

@@ -158,10 +158,10 @@ class Told(TorchFunctionMode):
 
     def _product(self, name: str, told: list[Any], args: tuple) -> Tensor:
         """The smaller factor, or the one that comes from a sigmoid, is held; of two alike both are, in turn."""
-        a, b = args
-        if name == "div":
+        if name == "div":  # a local response norm too
             assert told[0].became.startswith("divisor held")
-            return a * self._factor(told[0].factor, a)
+            return args[0] * self._factor(told[0].factor, args[0])
+        a, b = args
         assert all(t.became.startswith("factor held") for t in told)
         if a.shape == b.shape and not (_bounded(a) or _bounded(b)):
             factors = [self._factor(t.factor, a) for t in told]
@@ -261,27 +261,55 @@ def double(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).double().eval()
 
 
-def gradients(
-    told: Told, x: Tensor, source: str, target: str, units: Sequence[int], at: tuple[int, int], net: wa.Network
-) -> np.ndarray:
-    """∂ target[unit, at] / ∂ source ``[n, C, y, x]`` of one input, by autograd."""
-    made = told.outputs(x.detach().clone().requires_grad_())
-    before, after = made[source], made[target]
-    rows = []
-    for unit in units:
-        place = {"N": 0, "C": unit, "y": at[0], "x": at[1], "?": 0}
-        value = after[tuple(place[a] for a in net.layers[target].axes)]
-        gradient = torch.autograd.grad(value, before, retain_graph=True, allow_unused=True)[0]
-        rows.append(torch.zeros_like(before[0]) if gradient is None else gradient[0])
-    truth = torch.stack(rows).numpy()
-    axes = ("N", "C", "y", "x")[: truth.ndim] if truth.ndim != 3 else ("N", "C", "x")
-    axes = axes if source == "input" else net.layers[source].axes
-    order = [0, *(axes.index(a) for a in ("C", "y", "x") if a in axes)]
-    rest = [a for a in range(truth.ndim) if a not in order]
-    truth = truth.transpose(order + rest).reshape([truth.shape[a] for a in order])
-    while truth.ndim < 4:
-        truth = truth[:, :, None]
-    return truth
+class Truth:
+    """Gradients of one network on one input, run once for every way of replacing its operators.
+
+    Args:
+        net: the network.
+        module: another network in place of the one that ``Weights.replaced`` makes of it.
+        last: activations have their channels last.
+        x: the input ``[1, *shape]``; random by default.
+    """
+
+    def __init__(
+        self, net: wa.Network, module: nn.Module | None = None, last: bool = False, x: Tensor | None = None
+    ) -> None:
+        self.net, self.module, self.last, self.given = net, module, last, module is not None
+        noise = torch.randn((1, *net.input.shape), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+        self.x = noise if x is None else x.double()
+        self._made: dict[Any, dict[str, Tensor]] = {}
+
+    def outputs(self, replaced: Iterable[Any]) -> dict[str, Tensor]:
+        """The outputs of all layers, which autograd can follow."""
+        replaced = () if self.given else tuple(replaced)
+        if replaced not in self._made:
+            measured = self.net.measured
+            shares = (lambda place: measured.get(place, "shares")) if measured else lambda _: None
+            told = Told(double(self.module or self.net.module), replaced, shares, self.last)
+            self._made[replaced] = told.outputs(self.x.clone().requires_grad_())
+        return self._made[replaced]
+
+    def gradients(
+        self, source: str, target: str, units: Sequence[int], at: tuple[int, int], replaced: Iterable[Any] = ()
+    ) -> np.ndarray:
+        """∂ target[unit, at] / ∂ source ``[n, C, y, x]``."""
+        made = self.outputs(replaced)
+        before, after = made[source], made[target]
+        rows = []
+        for unit in units:
+            place = {"N": 0, "C": unit, "y": at[0], "x": at[1], "?": 0}
+            value = after[tuple(place[a] for a in self.net.layers[target].axes)]
+            gradient = torch.autograd.grad(value, before, retain_graph=True, allow_unused=True)[0]
+            rows.append(torch.zeros_like(before[0]) if gradient is None else gradient[0])
+        truth = torch.stack(rows).numpy()
+        axes = ("N", "C", "y", "x")[: truth.ndim] if truth.ndim != 3 else ("N", "C", "x")
+        axes = axes if source == "input" else self.net.layers[source].axes
+        order = [0, *(axes.index(a) for a in ("C", "y", "x") if a in axes)]
+        rest = [a for a in range(truth.ndim) if a not in order]
+        truth = truth.transpose(order + rest).reshape([truth.shape[a] for a in order])
+        while truth.ndim < 4:
+            truth = truth[:, :, None]
+        return truth
 
 
 def placed(weights: wa.Weights, grid: Sequence[int], at: tuple[int, int]) -> tuple[np.ndarray, float]:
@@ -306,10 +334,9 @@ def check_weights(
     net: wa.Network,
     weights: wa.Weights,
     *,
+    truth: Truth | None = None,
     units: int = 4,
     tolerance: float = 1e-5,
-    module: nn.Module | None = None,
-    last: bool = False,
     at: tuple[int, int] | None = None,
 ) -> None:
     """Holds expanded weights against autograd, at the position they are of; without one, in the middle of the grid.
@@ -317,46 +344,45 @@ def check_weights(
     Args:
         net: the network.
         weights: of it.
+        truth: of the network.
         units: how many target units to look at.
         tolerance: of the norm of the difference, relative to that of the gradient.
-        module: another network in place of the one that ``weights.replaced`` makes of it.
-        last: activations have their channels last.
         at: another position in the interior.
     """
-    shares = (lambda place: net.measured.get(place, "shares")) if net.measured else lambda _: None
-    told = Told(double(module or net.module), () if module else weights.replaced, shares, last)
+    truth = truth or Truth(net)
     height, width = net.layers[weights.target].grid or (1, 1)
     at = weights.at or at or (height // 2, width // 2)
     rows = sorted({round(r) for r in np.linspace(0, len(weights.units) - 1, units)})
-    x = torch.randn((1, *net.input.shape), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     chosen = [int(weights.units[r]) for r in rows]
-    truth = gradients(told, x, weights.source, weights.target, chosen, at, net)
+    expected = truth.gradients(weights.source, weights.target, chosen, at, weights.replaced)
     if weights.source_numbers.size:
-        truth = truth[:, weights.source_numbers]
-    found, lost = placed(weights.select(chosen), truth.shape[2:], at)
-    scale = np.linalg.norm(truth)
+        expected = expected[:, weights.source_numbers]
+    found, lost = placed(weights.select(chosen), expected.shape[2:], at)
+    scale = np.linalg.norm(expected)
     assert scale > 0, f"{weights}: the gradient is zero"
     assert lost <= tolerance * scale, "the window reaches over the border: take a larger input"
-    error = np.linalg.norm(found - truth) / scale
+    error = np.linalg.norm(found - expected) / scale
     assert error < tolerance, f"{weights} at {at}: relative error {error:.1e}"
 
 
-def check_everywhere(net: wa.Network, source: str, target: str, *, corners: bool = True, **options: Any) -> wa.Weights:
+def check_everywhere(
+    net: wa.Network, source: str, target: str, truth: Truth | None = None, units: int = 3, **options: Any
+) -> wa.Weights:
     """Holds the expanded weights of two layers against autograd in the interior, in corners and at edges.
 
     Returns:
         Those of the interior.
     """
-    checked = {k: options.pop(k) for k in ("tolerance", "module", "last", "units") if k in options}
+    truth = truth or Truth(net)
     options = {"gate": "identity"} | options
     weights = wa.expanded_weights(net, source, target, **options)
-    check_weights(net, weights, **checked)
+    check_weights(net, weights, truth=truth, units=units)
     height, width = net.layers[target].grid or (1, 1)
     edges = {(0, 0), (height - 1, width - 1), (0, width - 1), (min(1, height - 1), width // 2), (height // 2, 0)}
-    for at in sorted(edges) if corners and (height, width) != (1, 1) else ():
+    for at in sorted(edges) if (height, width) != (1, 1) else ():
         there = wa.expanded_weights(net, source, target, at=at, **options)
         assert there.at == at
-        check_weights(net, there, **checked)
+        check_weights(net, there, truth=truth, units=units)
         if weights.at is None:
             assert there.stride == weights.stride, "the same steps at the border"
     return weights

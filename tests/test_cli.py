@@ -247,7 +247,7 @@ class TestOverview:
         done = run("overview", checkpoint, "-o", tmp_path / "out", "--layer", "b", "--layer", "c", "--seed", "1")
         assert done.exit_code == 0, done.output
         assert done.stdout == f"open {tmp_path / 'out' / 'index.html'}\n"
-        steps = ["layers", "banding", "weights of b", "weights of c", "page"]
+        steps = ["layers", "banding", "weights of b", "weights of c", "expanded weights", "page"]
         assert [line.strip() for line in done.stderr.splitlines()] == steps
         assert (tmp_path / "out" / "weights-c.png").exists()
         assert not (tmp_path / "out" / "weights-a.png").exists()

@@ -49,6 +49,13 @@ def test_layers_come_in_order_of_their_outputs() -> None:
     assert "unused" not in layers
 
 
+def test_get_takes_a_default() -> None:
+    layers = wa.load(nn.Sequential(nn.Conv2d(1, 2, 3)), input=wa.InputSpec(shape=(1, 5, 5))).layers
+    assert layers.get("0") is layers["0"]
+    assert layers.get("none") is None
+    assert layers.get("none", 3) == 3
+
+
 def test_children_come_before_what_holds_them() -> None:
     module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Sequential(nn.Conv2d(4, 2, 3)))
     layers = table(module, 3, 8, 8)

@@ -140,7 +140,7 @@ def overview(
     layer: Annotated[list[str] | None, typer.Option(help="a layer to show; repeat for more")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a folder to look at: layer table, weights of four layers, banding, index.html."""
+    """Write a folder to look at: layer table, weights of four layers, expanded weights, banding, index.html."""
     with told():
         index = wa.overview(
             wa.load(model),

@@ -150,6 +150,10 @@ class LayerTable(Mapping[str, Layer]):
     def __contains__(self, name: object) -> bool:
         return name in self._layers
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The layer of that name, or ``default``: a missing one is no ``KeyError`` here."""
+        return self._layers.get(name, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
 

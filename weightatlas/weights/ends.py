@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError
-from ..graph import Graph, capture
+from ..graph import Graph, capture, shape_of
 from ..network import INPUT, LABELS, Network
 from ..records import Layer
 from .walk import Ends
@@ -26,6 +26,7 @@ def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
     if source == target:
         raise ArgumentError(f"source and target are both {source!r}; expanded weights lead from an earlier layer on")
     graph = capture(net)
+    labels = LABELS[len(net.require_module("following the paths between layers")[1].shape)]
     start, end = graph.node(source), graph.node(target)
     if start is end:
         raise ArgumentError(f"{source!r} and {target!r} are one and the same output; choose a layer before it")
@@ -40,25 +41,21 @@ def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
             f"there is no path from {source!r} to {target!r}: neither feeds the other. wa.layer_graph(net) shows which "
             f"layers feed {target!r}"
         )
-    return graph, Ends(start, end, source_axes(net, begin), _axes(known.axes, known), between)
+    ends = (_axes(known.axes, target, shape_of(end)), _axes(begin.axes if begin else labels, source, shape_of(start)))
+    return graph, Ends(start, end, ends[1], ends[0], between)
 
 
-def source_axes(net: Network, layer: Layer | None) -> tuple[int, int, int]:
-    """Axes of channels, y and x of a layer's output, counted without the batch; ``None`` means the input."""
-    if layer is not None:
-        return _axes(layer.axes, layer)
-    spec = net.require_module("following the paths between layers")[1]
-    labels = LABELS[len(spec.shape)]
-    return _axes(labels, None)
-
-
-def _axes(axes: tuple[str, ...], layer: Layer | None) -> tuple[int, int, int]:
-    if axes[:1] != ("N",) or axes.count("C") != 1 or (layer is not None and not layer.units):
-        raise ArgumentError(
-            f"{layer.name if layer else INPUT!r} has axes {axes}: which of them holds its units cannot be told. Choose "
-            "a layer with one axis of channels"
-        )
-    return (axes.index("C") - 1, *(axes.index(a) - 1 if a in axes else -1 for a in ("y", "x")))  # pyright: ignore[reportReturnType]
+def _axes(axes: tuple[str, ...], name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Axes of channels, y and x of a layer's output ``[N, *shape]``, counted without the batch; −1 for none."""
+    what = ""
+    if axes[:1] != ("N",) or axes.count("C") != 1:
+        what = "which of them holds its units cannot be told. Choose a layer with one axis of channels"
+    elif any(n > 1 and (a not in "Cyx" or axes.count(a) > 1) for a, n in zip(axes[1:], shape, strict=True)):
+        what = "where its positions lie on a grid cannot be told. Choose a layer before they were rearranged"
+    if what:
+        raise ArgumentError(f"{name!r} has axes {axes} of sizes (N, {', '.join(map(str, shape))}): {what}")
+    places = (axes.index(a) - 1 if a in axes else -1 for a in ("y", "x"))
+    return (axes.index("C") - 1, *places)  # pyright: ignore[reportReturnType]
 
 
 def checked_layer(net: Network, name: str, what: str) -> Layer:

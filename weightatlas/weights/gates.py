@@ -79,7 +79,7 @@ class Gates:
 
     def _note(self, step: Step, became: str, source: str = "", factor: Tensor | float | None = None) -> None:
         values = () if factor is None else tuple(torch.as_tensor(factor).flatten().tolist())
-        name = _class_name(self.graph, step) if is_pointwise(str(step.node.target)) else step.operator
+        name = _class_name(self.graph, step)
         self._replaced[(step.node, became)] = Replaced(name, step.address, became, source, values)
 
     def slope(self, step: Step) -> Tensor | float:

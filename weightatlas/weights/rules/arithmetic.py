@@ -24,6 +24,12 @@ rule(
 )(passed)  # fmt: skip
 
 
+@rule("zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty")
+def filled(step: Step) -> Passed:
+    """A constant that takes nothing but its shape from its input: no path."""
+    return ()
+
+
 def reduced(step: Step, node: Any, kernel: Kernel) -> Kernel:
     """A kernel on an input that was broadcast to the output: summed over the axes that it does not have."""
     shape, own = step.shape(), step.shape(node)
