@@ -24,7 +24,7 @@ import weightatlas as wa
 ATEN = {
     "relu6": "hardtanh", "relu_": "relu", "__mul__": "mul", "__rmul__": "mul", "mul_": "mul", "__imul__": "mul",
     "multiply": "mul", "__truediv__": "div", "true_divide": "div", "div_": "div", "local_response_norm": "div",
-    "selu": "elu", "celu": "elu", "logsigmoid": "log_sigmoid", "clip": "clamp", "hardsigmoid": "hardsigmoid",
+    "selu": "elu", "celu": "elu", "logsigmoid": "log_sigmoid", "clip": "clamp", "_threshold": "threshold",
 }  # fmt: skip
 POOLS = {"max_pool1d", "max_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d"}
 NORMS = {"layer_norm", "group_norm", "instance_norm", "rms_norm"}
@@ -145,7 +145,7 @@ class Told(TorchFunctionMode):
         if name in NORMS:
             return self._norm(name, told[0], args, kwargs)
         assert told[0].became.startswith(("identity", "expected derivative", "×")), told
-        written = func.__name__.endswith("_") or kwargs.get("inplace") or (args[1:2] == (True,) and name == "relu")
+        written = func.__name__.endswith("_") or kwargs.get("inplace") or (name == "relu" and args[1:2] == (True,))
         factor = self._factor(told[0].factor, args[0])
         return args[0].mul_(factor) if written else args[0] * factor
 
@@ -157,18 +157,19 @@ class Told(TorchFunctionMode):
         return values.view(-1, *(1,) * (x.ndim - 2))
 
     def _product(self, name: str, told: list[Any], args: tuple) -> Tensor:
-        """The smaller factor, or the one that comes from a sigmoid, is held; of two alike both are, in turn."""
+        """A factor that is told is held; of two alike both are, in turn."""
         if name == "div":  # a local response norm too
             assert told[0].became.startswith("divisor held")
             return args[0] * self._factor(told[0].factor, args[0])
         a, b = args
-        assert all(t.became.startswith("factor held") for t in told)
-        if a.shape == b.shape and not (_bounded(a) or _bounded(b)):
-            factors = [self._factor(t.factor, a) for t in told]
-            return a * factors[0] + b * factors[-1]
-        held_first = a.numel() < b.numel() or (a.shape == b.shape and _bounded(a))
-        value = b if held_first else a
-        return value * self._factor(told[0].factor, value)
+        held = {t.became.split(" held at ")[0]: self._factor(t.factor, a) for t in told}
+        assert held.keys() <= {"first factor", "second factor"}, told
+        first, second = held.get("first factor"), held.get("second factor")
+        if a is b:
+            return a * first + b * first
+        if first is not None and second is not None:  # two alike
+            return a * second + b * first
+        return a * second if first is None else b * first
 
     def _pool(self, name: str, place: str, told: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         x = args[0]
@@ -220,21 +221,6 @@ class Told(TorchFunctionMode):
         if weight is None:
             return y
         return y * (weight.view(-1, *(1,) * (x.ndim - 2)) if groups else weight)
-
-
-def _bounded(x: Tensor) -> bool:
-    """Whether a value looks like what a sigmoid or tanh gives: told by autograd's own record."""
-    node = x.grad_fn
-    while node is not None and type(node).__name__.removesuffix("0") in (
-        "ViewBackward", "UnsqueezeBackward", "CloneBackward", "ReshapeAliasBackward", "UnsafeViewBackward",
-    ):  # fmt: skip
-        node = node.next_functions[0][0]
-    return type(node).__name__.removesuffix("0") in (
-        "SigmoidBackward",
-        "HardsigmoidBackward",
-        "TanhBackward",
-        "SoftmaxBackward",
-    )
 
 
 def _pair(value: Any, n: int) -> tuple[int, ...]:
@@ -366,9 +352,15 @@ def check_weights(
 
 
 def check_everywhere(
-    net: wa.Network, source: str, target: str, truth: Truth | None = None, units: int = 3, **options: Any
+    net: wa.Network,
+    source: str,
+    target: str,
+    truth: Truth | None = None,
+    units: int = 3,
+    edges: int = 5,
+    **options: Any,
 ) -> wa.Weights:
-    """Holds the expanded weights of two layers against autograd in the interior, in corners and at edges.
+    """Holds the expanded weights of two layers against autograd in the interior, in corners and at some edges.
 
     Returns:
         Those of the interior.
@@ -378,8 +370,8 @@ def check_everywhere(
     weights = wa.expanded_weights(net, source, target, **options)
     check_weights(net, weights, truth=truth, units=units)
     height, width = net.layers[target].grid or (1, 1)
-    edges = {(0, 0), (height - 1, width - 1), (0, width - 1), (min(1, height - 1), width // 2), (height // 2, 0)}
-    for at in sorted(edges) if (height, width) != (1, 1) else ():
+    places = [(0, 0), (height - 1, width - 1), (min(1, height - 1), width // 2), (0, width - 1), (height // 2, 0)]
+    for at in dict.fromkeys(places[:edges]) if (height, width) != (1, 1) else ():
         there = wa.expanded_weights(net, source, target, at=at, **options)
         assert there.at == at
         check_weights(net, there, truth=truth, units=units)

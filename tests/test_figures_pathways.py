@@ -82,7 +82,13 @@ class TestPathways:
     def test_by_default_the_pairs_that_hide_most(self):
         paths = planted_paths()
         hidden = paths.hidden(2)
-        assert wa.figures.pathways(paths, k=2).data["pairs"].tolist() == [list(p[:2]) for p in hidden]
+        every = [list(p[:2]) for p in paths.hidden(15)]
+        firsts = [next(p for p in every if p[0] == unit) for unit in dict.fromkeys(p[0] for p in every)]
+        assert wa.figures.pathways(paths, k=2).data["pairs"].tolist() == firsts[:2]
+        shown = wa.figures.pathways(paths, k=5).data["pairs"].tolist()  # three units, then their second pairs
+        assert shown[:3] == firsts
+        assert sorted({p[0] for p in shown[3:]}) == sorted({p[0] for p in shown[3:]} & {0, 1, 2})
+        assert len({tuple(p) for p in shown}) == 5
         assert wa.figures.pathways(paths, hidden).data["pairs"].tolist() == [list(p[:2]) for p in hidden]
 
     @pytest.mark.parametrize("width", [300, 720, 1280])
@@ -91,7 +97,8 @@ class TestPathways:
         drawn = wa.figures.pathways(paths, k=3)
         root = parse(drawn, width)
         found = texts(root)
-        for pair in paths.hidden(3):
+        shown = {tuple(p) for p in drawn.data["pairs"].tolist()}
+        for pair in [p for p in paths.hidden(15) if p[:2] in shown]:
             assert flat(f"blocks.4.1:{pair.unit}←blocks.3.2:{pair.source_unit}") in flat(found)
             assert f"{pair.cancellation:.0%} cancels" in found
             middle = sorted(paths.middle_top(*pair[:2], 4), key=lambda m: -m.sum)

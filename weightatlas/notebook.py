@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import figures
 from .errors import WeightAtlasError
-from .records import Banding, Factors, LayerTable, Weights
+from .records import Banding, Factors, LayerGraph, LayerTable, Paths, Weights
+
+UNITS_SHOWN = 3
 
 
 def show(record: Any) -> str:
@@ -24,17 +24,20 @@ def show(record: Any) -> str:
             return figures.banding_plot(record).html()
         if isinstance(record, Factors) and record.nonnegative == "space":
             return figures.nmf_grid(record).html()
+        if isinstance(record, LayerGraph):
+            return figures.graph_figure(record).html()
+        if isinstance(record, Paths):
+            return figures.pathways(record, k=UNITS_SHOWN).html()
         if isinstance(record, Weights):
-            return _weights(record, line)
+            return _weights(record)
     except WeightAtlasError as error:
         return f"{line}<p>{figures.escape(str(error))}</p>"
     return line
 
 
-def _weights(weights: Weights, line: str) -> str:
+def _weights(weights: Weights) -> str:
     if figures.has_own_colours(weights):
         return figures.pixel_grid(weights).html()
     if weights.values.shape[1] == 1:
         return figures.signed_maps(weights).html()
-    norm = float(np.sqrt(np.square(weights.values, dtype=np.float64).sum()))
-    return f"{line}<p>L2 norm {norm:.3g}. factorize(weights) shows its spatial structure.</p>"
+    return figures.connections(weights, weights.units[:UNITS_SHOWN].tolist()).html()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -179,11 +178,6 @@ def _place(values: np.ndarray, weights: Any) -> str:
 
 
 def _print_notes(weights: Any) -> None:
-    """What was read as what, with counts, and the notes that do not say the same."""
-    kinds = Counter((r.operator, r.became.partition(", mean ")[0], r.source) for r in weights.replaced)
-    for (operator, became, source), count in kinds.items():
-        print(line(f"{count} {operator} read as {became}" + (f" ({source})" if source else "")))
-    said = tuple(f"{count} {operator} read as" for (operator, *_), count in kinds.items())
+    """What was read as what, left out or assumed."""
     for note in weights.provenance.notes:
-        if not (said and note.startswith(said)):
-            print(f"note: {line(note)}")
+        print(f"note: {line(note)}")

@@ -48,7 +48,8 @@ def pathways(
 
     Args:
         paths: from a source layer through a middle layer to a target layer.
-        pairs: (target unit, source unit) numbers; default the ``k`` in which most cancels (:meth:`Paths.hidden`).
+        pairs: (target unit, source unit) numbers; default the ``k`` in which most cancels (:meth:`Paths.hidden`), of
+            each target unit one as long as there are enough units.
         k: how many, without ``pairs``.
         palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
 
@@ -65,7 +66,7 @@ def pathways(
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 11 and 12.
     """
     check_choice("palette", palette, Palette)
-    chosen = [(h.unit, h.source_unit) for h in paths.hidden(k)] if pairs is None else _checked(pairs)
+    chosen = _most_hidden(paths, k) if pairs is None else _checked(pairs)
     if not chosen:
         raise ArgumentError(f"nothing cancels in {paths!r}; give pairs=[(target unit, source unit), …] to see some")
     maps = np.stack([_maps(paths, *pair) for pair in chosen])
@@ -101,6 +102,17 @@ def pathways(
             "window": (*shown.start, *shown.shape),
         },
     )
+
+
+def _most_hidden(paths: Paths, k: int) -> list[tuple[int, int]]:
+    """The pairs in which most cancels, the first of each target unit before the second of any."""
+    seen: dict[int, int] = {}
+    ranked = []
+    everything = paths.hidden(k) and paths.hidden(max(paths.total.shape[0] * paths.total.shape[1], k))
+    for order, pair in enumerate(everything):
+        seen[pair.unit] = nth = seen.get(pair.unit, 0) + 1
+        ranked.append((nth, order, (pair.unit, pair.source_unit)))
+    return [pair for _, _, pair in sorted(ranked)[:k]]
 
 
 def _checked(pairs: Iterable[Any]) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ BESIDE = 210  # pixels that a unit's address may take beside its cards; longer o
 LEAST_BESIDE = 72  # pixels of a card from which on addresses go beside
 ROW_GAP = 12
 #: Notes that repeat what the fields of weights say; captions tell it from the fields.
-TOLD = re.compile(r"\d+ \S+ (read|with) |the map depends on the position|paths without parameters are left out")
+TOLD = re.compile(r"\d+ \S+ (read|with) |the map of target position|paths without parameters are left out")
 VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
 
 

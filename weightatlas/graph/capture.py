@@ -11,8 +11,12 @@ twice and one whose output nobody reads are found as surely as any other.
 
 from __future__ import annotations
 
+import io
+import logging
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -108,8 +112,7 @@ def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     example = torch.zeros((BATCH, *shape), dtype=first.dtype, device=first.device)
     training = [n for n, m in module.named_modules() if m.training and isinstance(m, _TRAINING)]
     marker = _Marker(module)
-    with evaluating(module), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch.export tells its own users about its own changes
+    with evaluating(module), _quiet(), torch.no_grad():
         handles = [m.register_forward_pre_hook(marker.enter) for m in marker.names]
         handles += [m.register_forward_hook(marker.leave) for m in marker.names]
         try:
@@ -125,6 +128,19 @@ def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     if training:
         notes = (f"{len(training)} modules in training mode ({training[0]} …) are read as in evaluation",)
     return Graph(module, exported, marker.owners, notes)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch.export tells its own users: warnings, log lines, and the graph it could not finish."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _cannot(module: nn.Module, stack: list[str], error: Exception) -> GraphError:

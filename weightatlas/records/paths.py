@@ -68,6 +68,8 @@ class Paths(Record):
         outer_origin, inner_origin, inner_stride: ``(y, x)``.
         source_numbers: int64 ``[I]``: numbers of the source units if only some were asked for, else empty.
         replaced: every operator on the way that is not linear.
+        skip_values, skip_first: what of ``total`` runs along paths without parameters, as in
+            :class:`weightatlas.Weights`.
         provenance: model, hash, version, notes.
 
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 11 and 12.
@@ -92,6 +94,8 @@ class Paths(Record):
     inner_stride: tuple[float, float] = (1, 1)
     source_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     replaced: tuple[Replaced, ...] = ()
+    skip_values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.float32))
+    skip_first: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     provenance: Provenance = field(default_factory=Provenance)
 
     _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {"replaced": replaced_from}
@@ -206,6 +210,8 @@ class Paths(Record):
             stride=self.stride,
             source_numbers=self.source_numbers,
             replaced=self.replaced,
+            skip_values=self.skip_values,
+            skip_first=self.skip_first,
             provenance=self.provenance,
         )
 

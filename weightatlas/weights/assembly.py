@@ -163,7 +163,10 @@ def check_budget(bytes_needed: int, budget: int | None, device: torch.device, wh
 
 
 def _gib(count: int) -> str:
-    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.2f} MiB"
+    for unit, name in ((GIB, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= unit / 10:
+            return f"{count / unit:.2f} {name}"
+    return f"{count} bytes"
 
 
 @dataclass

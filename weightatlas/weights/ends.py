@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError
-from ..graph import Graph, capture, shape_of
+from ..graph import Graph, capture, operator_of, shape_of
 from ..network import INPUT, LABELS, Network
 from ..records import Layer
+from .step import no_rule
 from .walk import Ends
 
 
@@ -19,14 +20,13 @@ def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
     Raises:
         UnknownNameError: for layers that do not exist.
         ArgumentError: for layers in the wrong order, without a path between them, or without a channel axis.
-        GraphError: if the network cannot be captured.
+        GraphError: if the network cannot be captured, or attention lies on the way.
     """
     known = checked_layer(net, target, "target")
     begin = None if source == INPUT else checked_layer(net, source, "source")
     if source == target:
         raise ArgumentError(f"source and target are both {source!r}; expanded weights lead from an earlier layer on")
     graph = capture(net)
-    labels = LABELS[len(net.require_module("following the paths between layers")[1].shape)]
     start, end = graph.node(source), graph.node(target)
     if start is end:
         raise ArgumentError(f"{source!r} and {target!r} are one and the same output; choose a layer before it")
@@ -41,8 +41,15 @@ def captured_ends(net: Network, source: str, target: str) -> tuple[Graph, Ends]:
             f"there is no path from {source!r} to {target!r}: neither feeds the other. wa.layer_graph(net) shows which "
             f"layers feed {target!r}"
         )
-    ends = (_axes(known.axes, target, shape_of(end)), _axes(begin.axes if begin else labels, source, shape_of(start)))
-    return graph, Ends(start, end, ends[1], ends[0], between)
+    try:
+        reached = _axes(known.axes, target, shape_of(end))
+        begun = _axes(begin.axes if begin else LABELS[len(shape_of(start))], source, shape_of(start))
+    except ArgumentError:  # what attention does to positions comes second
+        attention = [n for n in between if operator_of(n) in ("scaled_dot_product_attention", "softmax", "_softmax")]
+        if not attention:
+            raise
+        raise no_rule(graph, attention[-1]) from None
+    return graph, Ends(start, end, begun, reached, between)
 
 
 def _axes(axes: tuple[str, ...], name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

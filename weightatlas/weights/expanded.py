@@ -268,7 +268,7 @@ def _noted(
     if any("for want of statistics" in r.became for r in replaced):
         notes.append("wa.measure(net, images) would replace the identity by what the network really does")
     if at is not None:
-        notes.append(f"the map depends on the position: this is that of {at}, clipped to the source grid")
+        notes.append(f"the map of target position {at}, clipped to the source grid")
     if made.skip is not None and not included:
         notes.append("paths without parameters are left out")
     return provenance.noting(*notes)

@@ -71,7 +71,7 @@ class Gates:
         known = {name: None for n in gated for name in self._names(n)}
         for name in gate:
             if name not in known:
-                raise unknown_name("non-linearity on the way", str(name), list(known))
+                raise unknown_name("non-linearity", str(name), list(known))
 
     def _names(self, node: fx.Node) -> tuple[str, ...]:
         address = self.graph.address(node)
@@ -100,7 +100,8 @@ class Gates:
             return self._given(step, gate)
         found = self._expected(step, gate)
         if found is None and gate in ("measured", "batchnorm"):
-            how = "wa.measure(net, images) did not see it" if gate == "measured" else "no batch norm stands before it"
+            unseen = "did not see it" if self.statistics else "has not been run"
+            how = f"wa.measure(net, images) {unseen}" if gate == "measured" else "no batch norm stands before it"
             raise ArgumentError(
                 f"gate={gate!r}, but of {step.operator} in {step.address!r} nothing is known: {how}. "
                 "gate='expected' takes what there is, and the identity elsewhere"
@@ -144,10 +145,11 @@ class Gates:
 
     def held(self, step: Step, node: fx.Node, inverse: bool = False) -> Tensor | float:
         """A factor that depends on the data: its measured mean, else 1."""
-        values = None
-        what = "divisor" if inverse else "factor"
+        values, place = None, _place(step, node)
+        what = "divisor" if inverse else ("first factor", "second factor")[place]
         if self.statistics is not None and self._uses_measured():
-            values = self.statistics.get(self.graph.address(step.node), f"{what} {_place(step, node)}")
+            quantity = f"{'divisor' if inverse else 'factor'} {place}"
+            values = self.statistics.get(self.graph.address(step.node), quantity)
         if values is None:
             self._note(step, f"{what} held at 1")
             return 1.0
@@ -237,7 +239,9 @@ def checked_gate(gate: Any) -> Any:
         raise ArgumentError(f"gate={gate!r} is none of {', '.join(map(repr, NAMED))}, nor a number or a mapping")
     if isinstance(gate, Mapping):
         return {name: checked_gate(value) for name, value in gate.items()}
-    if isinstance(gate, str | Real) and not isinstance(gate, bool):
+    if isinstance(gate, str):
+        return gate
+    if isinstance(gate, Real) and not isinstance(gate, bool) and math.isfinite(gate):
         return gate
     try:
         values = torch.as_tensor(gate, dtype=torch.float32)

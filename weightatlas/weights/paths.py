@@ -49,7 +49,10 @@ def expanded_paths(
     """What a source layer does to a target layer through the units of a layer between them.
 
     An expanded weight near zero can hide strong influence: contributions of both signs that cancel in the sum, although
-    on any one image only some of the middle units are active (Figures 11 and 12).
+    on any one image only some of the middle units are active (Figures 11 and 12). So the middle layer should be one
+    whose units open and shut (an activation or what it reads); of a linear bottleneck, what cancels depends on its basis.
+    Best and worst case open and shut middle units as they are; the middle layer's own gate stays at what ``gate`` says
+    (``gate={middle: "identity"}`` opens it fully).
 
     Args:
         net: an open network with its architecture.
@@ -90,7 +93,9 @@ def expanded_paths(
     check_budget(4 * held, memory, place, f"the paths from {source!r} through {middle!r} to {target!r}")
     through, absolute = (_composed(outer, inner, place, magnitude) for magnitude in (False, True))
     origin = tuple(o * s + i for o, s, i in zip(outer.origin, inner.stride, inner.origin, strict=True))
-    arrays, begin = _one_window(total.dense(), [through, absolute], origin)
+    parts = [(total.dense().values, total.origin), (through, origin), (absolute, origin)]
+    skip = [(total.skip_values, total.origin)] if total.skip_values.size else []
+    arrays, begin = _one_window(parts + skip)
     return Paths(
         source=source,
         middle=middle,
@@ -110,6 +115,8 @@ def expanded_paths(
         inner_origin=inner.origin,
         inner_stride=inner.stride,
         source_numbers=total.source_numbers,
+        skip_values=arrays[3] if skip else total.skip_values,
+        skip_first=total.skip_first,
         replaced=_united(total.replaced, outer.replaced, inner.replaced),
         provenance=total.provenance,
     )
@@ -146,16 +153,13 @@ def _composed(outer: Weights, inner: Weights, device: torch.device, magnitude: b
 
 
 def _one_window(
-    total: Weights, parts: list[np.ndarray], origin: tuple[float, ...]
+    parts: list[tuple[np.ndarray, tuple[float, ...]]],
 ) -> tuple[list[np.ndarray], tuple[float, float]]:
-    """All arrays in the smallest window that holds them."""
-    start = [int(min(a, b)) for a, b in zip(total.origin, origin, strict=True)]
-    ends = [
-        int(max(a + n, b + m))
-        for a, n, b, m in zip(total.origin, total.values.shape[2:], origin, parts[0].shape[2:], strict=True)
-    ]
+    """All arrays (each with its origin) in the smallest window that holds them."""
+    start = [int(min(own[i] for _, own in parts)) for i in (0, 1)]
+    ends = [int(max(own[i] + values.shape[2 + i] for values, own in parts)) for i in (0, 1)]
     found = []
-    for values, own in [(total.values, total.origin), *((p, origin) for p in parts)]:
+    for values, own in parts:
         tensor: Tensor = torch.from_numpy(values)
         for i in (0, 1):
             tensor = windowed(tensor, i + 2, start[i] - int(own[i]), ends[i] - start[i])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
-from ..errors import ArgumentError
+from ..errors import GraphError
 from ..graph import Graph, operator_of, shape_of
 from .kernel import Kernel, NeedsPosition
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: What a rule gives: which inputs get which kernels.
 Passed = Iterable[tuple[fx.Node, Kernel]]
 Rule = Callable[["Step"], Passed]
+#: Operators of attention: their products of two data-dependent values are no gates, and no rule is offered for them.
+ATTENTION = {"scaled_dot_product_attention", "softmax", "_softmax", "bmm", "baddbmm", "matmul", "einsum", "mm"}
 
 
 class Step:
@@ -93,13 +95,13 @@ class Step:
         """The value of an argument that is a parameter or constant; ``None`` if it was not given.
 
         Raises:
-            ArgumentError: if it depends on the input.
+            GraphError: if it depends on the input.
         """
         value = self.arguments[name]
         if value is None:
             return None
         if self.depends(value):
-            raise ArgumentError(f"{self.operator} in {self.address!r} has a {name} that depends on the input")
+            raise no_rule(self.graph, self.node, f"its {name} depends on the input")
         return self.constant_of(value)
 
     def constant_of(self, node: fx.Node) -> Tensor:
@@ -118,3 +120,13 @@ class Step:
     def full(self) -> Kernel:
         """The kernel with every channel held."""
         return self.kernel.full(self.shape()[self.kernel.compact])
+
+
+def no_rule(graph: Graph, node: fx.Node, why: str = "") -> GraphError:
+    """The error for an operator that cannot be passed, with its module and what to do."""
+    name = operator_of(node)
+    attention = " Attention is not supported yet: read the layers before and after it." * (name in ATTENTION)
+    return GraphError(
+        f"no rule for the operator {node.target} in module {graph.address(node)!r}{': ' + why if why else ''}."
+        f"{attention} Teach it with wa.register_rule({name!r}, rule), or choose layers on one side of it"
+    )

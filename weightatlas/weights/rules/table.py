@@ -7,12 +7,11 @@ from typing import Any
 
 from ...errors import ArgumentError, GraphError
 from ..step import Rule, Step
+from ..step import no_rule as step_error
 
 _RULES: dict[str, Rule] = {}
 _TAUGHT: set[str] = set()
 _VERSION = [0]
-#: Operators of attention: their products of two data-dependent values are no gates, and no rule is offered for them.
-_ATTENTION = {"scaled_dot_product_attention", "softmax", "_softmax", "bmm", "baddbmm", "matmul", "einsum", "mm"}
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
@@ -84,9 +83,4 @@ def rule_for(step: Step) -> Rule:
 
 def no_rule(step: Step, why: str = "") -> GraphError:
     """The error for an operator that cannot be passed."""
-    attention = " Attention is not supported yet: read the layers before and after it." * (step.operator in _ATTENTION)
-    return GraphError(
-        f"no rule for the operator {step.node.target} in module {step.address!r}"
-        f"{': ' + why if why else ''}.{attention} Teach it with "
-        f"wa.register_rule({step.operator!r}, rule), or choose layers on one side of it"
-    )
+    return step_error(step.graph, step.node, why)
