@@ -64,8 +64,7 @@ def sampled(net, found, truths, samples, seed) -> Sampled:
                 p, q = start[0] + y, start[1] + x
                 if 0 <= p < there.shape[2] and 0 <= q < there.shape[3]:
                     window[:, :, y, x], seen[y, x] = there[:, :, p, q], 1
-            if abs(np.square(window).sum() - np.square(there).sum()) > 1e-6 * np.square(there).sum():
-                print("LOST", at, start, 1 - np.square(window).sum() / np.square(there).sum())
+            lost.append(1 - np.square(window).sum() / max(np.square(there).sum(), 1e-30))
             values.append(window)
             inside.append(seen)
             half.append((number if len(truths) > 1 else order) % 2)
@@ -230,9 +229,8 @@ def test_the_pixels_can_be_the_source(small) -> None:
 
 
 def test_a_network_along_one_axis() -> None:
-    module = S(
-        nn.Conv1d(2, 4, 3), nn.MaxPool1d(3, 2, 1), nn.SiLU(), nn.GroupNorm(2, 4), nn.AdaptiveMaxPool1d(6), nn.Conv1d(4, 3, 3)
-    )  # fmt: skip
+    between = nn.MaxPool1d(3, 2, 1), nn.SiLU(), nn.GroupNorm(2, 4), nn.AdaptiveMaxPool1d(6)
+    module = S(nn.Conv1d(2, 4, 3), *between, nn.Conv1d(4, 3, 3))
     net = wa.load(module.eval(), input=wa.InputSpec(shape=(2, 30)))
     images = torch.randn(3, 2, 30)
     found = wa.expected_gradient(net, "0", "5", images, samples=7, seed=1)
@@ -281,8 +279,7 @@ def test_halves_of_one_image_are_halves_of_its_positions(small) -> None:
     assert np.isnan(single.ceiling)
 
 
-def test_a_linear_way_is_certain(small) -> None:
-    net, images, _ = small
+def test_a_linear_way_is_certain() -> None:
     plain = wa.load(settle(S(conv(), nn.BatchNorm2d(2), conv(2, 3))), input=wa.InputSpec(shape=(2, 10, 9)))
     found = wa.expected_gradient(plain, "0", "2", torch.randn(2, 2, 10, 9), samples=6)
     np.testing.assert_allclose(found.values, wa.expanded_weights(plain, "0", "2").values, atol=1e-6)
@@ -330,7 +327,7 @@ def test_refusals(small) -> None:
     target = "silu"
     for samples in (0, 2.0, 10**6):
         with pytest.raises(ArgumentError, match=r"samples=.* must be between 1 and \d+: 2 images of"):
-            wa.expected_gradient(net, "stem", case, images, samples=samples)
+            wa.expected_gradient(net, "stem", target, images, samples=samples)
     with pytest.raises(ArgumentError, match="skip='none'"):
         wa.expected_gradient(net, "stem", target, images, skip="none")
     with pytest.raises(ArgumentError, match=r"float \[N, 2, 17, 16\] with N ≥ 1"):

@@ -30,8 +30,7 @@ from .nodes import BATCH, Graph
 _MARK = "weightatlas::mark"
 #: Settings of modules that are compared by value; functions are compared by identity, what a forward keeps is not.
 _PLAIN = (bool, int, float, str, tuple, type(None))
-_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-_Kept = dict[tuple[int, ...], tuple[int, Graph | GraphError]]
+_Kept = dict[tuple[int, ...], tuple[int, Graph | str]]
 #: Module → input shape → what the module looked like, and its graph, or why there is none.
 _CACHE: weakref.WeakKeyDictionary[nn.Module, _Kept] = weakref.WeakKeyDictionary()
 
@@ -50,13 +49,14 @@ def capture(net: Network) -> Graph:
     shape = tuple(spec.shape)
     if shape not in kept or kept[shape][0] != _looks(module):
         try:
-            found: Graph | GraphError = _captured(module, shape)
-        except GraphError as error:  # as costly to find out again
-            found = error
+            found: Graph | str = _captured(module, shape)
+        except GraphError as error:  # as costly to find out again; the error itself would hold the module
+            kept[shape] = (_looks(module), str(error))
+            raise
         kept[shape] = (_looks(module), found)  # after running it, which may have changed a counter
     found = kept[shape][1]
-    if isinstance(found, GraphError):
-        raise GraphError(str(found)) from found.__cause__
+    if isinstance(found, str):
+        raise GraphError(found)
     return found
 
 
@@ -110,7 +110,6 @@ def _first_tensor(output: Any) -> Tensor | None:
 def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     first = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
     example = torch.zeros((BATCH, *shape), dtype=first.dtype, device=first.device)
-    training = [n for n, m in module.named_modules() if m.training and isinstance(m, _TRAINING)]
     marker = _Marker(module)
     with evaluating(module), _quiet(), torch.no_grad():
         handles = [m.register_forward_pre_hook(marker.enter) for m in marker.names]
@@ -124,10 +123,7 @@ def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
         finally:
             for handle in handles:
                 handle.remove()
-    notes = ()
-    if training:
-        notes = (f"{len(training)} modules in training mode ({training[0]} …) are read as in evaluation",)
-    return Graph(module, exported, marker.owners, notes)
+    return Graph(module, exported, marker.owners)
 
 
 @contextmanager
@@ -144,6 +140,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _cannot(module: nn.Module, stack: list[str], error: Exception) -> GraphError:
+    quantised = next((n for n, m in module.named_modules() if _is_quantised(m)), None)
+    if quantised is not None:
+        kind = type(module.get_submodule(quantised))
+        return GraphError(
+            f"{type(module).__name__} cannot be captured: {quantised!r} is quantised ({kind.__module__}."
+            f"{kind.__name__}). Expanded weights and the graph need floating-point weights: load the network as it was "
+            "before quantisation"
+        )
     where = f" in {stack[-1]!r}" if stack and stack[-1] else ""
     why = str(error).strip().splitlines()
     return GraphError(
@@ -152,6 +156,12 @@ def _cannot(module: nn.Module, stack: list[str], error: Exception) -> GraphError
         "that depend on the data; layers, direct weights, factorization and banding work without. To go on, load the "
         "part of the network that can be captured as a module of its own"
     )
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    """Whether a module's own weights are packed integers."""
+    tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return hasattr(module, "_packed_params") or any(t.is_quantized for t in tensors)
 
 
 def _mark_operator() -> Any:

@@ -19,6 +19,7 @@ from .channels import channel_axes
 BATCH = 2
 #: Operators that hand sizes on, not data.
 _SIZES = ("sym_size", "sym_numel", "sym_stride")
+_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
 class Graph:
@@ -29,11 +30,10 @@ class Graph:
         input: the placeholder of the network's input.
         outputs: layer name → node whose value is the layer's (first) output.
         names: node → the layers whose output it is, the innermost first.
-        notes: what had to be changed in order to capture it.
     """
 
-    def __init__(self, module: nn.Module, exported: Any, owners: list[str], notes: tuple[str, ...]) -> None:
-        self._module, self.notes = weakref.ref(module), notes  # graphs are kept as long as their modules live
+    def __init__(self, module: nn.Module, exported: Any, owners: list[str]) -> None:
+        self._module = weakref.ref(module)  # graphs are kept as long as their modules live
         signature = exported.graph_signature
         self._fqn = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self._lifted = {n: exported.constants[k] for n, k in signature.inputs_to_lifted_tensor_constants.items()}
@@ -63,6 +63,15 @@ class Graph:
         if found is None:
             raise GraphError("the module of this graph no longer exists; keep the network that it was captured from")
         return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the graph differs from what the module would do now."""
+        training = [n for n, m in self.module.named_modules() if m.training and isinstance(m, _TRAINING)]
+        if not training:
+            return ()
+        more = f" and {len(training) - 1} more" if training[1:] else ""
+        return (f"in training mode, read as in evaluation: {training[0] or 'the network'}{more}",)
 
     @cached_property
     def dependent(self) -> frozenset[fx.Node]:

@@ -8,6 +8,7 @@ the result and the most that is alive at once, so that blocks of units can be ch
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def check_budget(bytes_needed: int, budget: int | None, device: torch.device, wh
     Raises:
         ArgumentError: with the figure.
     """
+    if budget is not None and (not isinstance(budget, int | float) or math.isnan(budget)):
+        raise ArgumentError(f"memory={budget!r} must be a number of bytes, or None for half of what is free")
     if budget is None:
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_free()
         budget = free // 2

@@ -69,8 +69,13 @@ def checked_layer(net: Network, name: str, what: str) -> Layer:
     """A layer by name.
 
     Raises:
-        UnknownNameError: with the nearest names; of a module that never ran, saying so.
+        UnknownNameError: with the nearest names.
+        ArgumentError: for what is no name, the input as target, or a module that never ran.
     """
+    if not isinstance(name, str):
+        raise ArgumentError(f"the {what} must be one layer's name, not {name!r}")
+    if name == INPUT and name not in net.layers:
+        raise ArgumentError(f"the {what} is the network's input, which nothing leads to; it can only be the source")
     if name in net.layers:
         return net.layers[name]
     modules = dict(net.module.named_modules()) if net.module is not None else {}
@@ -124,4 +129,6 @@ def checked_device(device: Any) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ArgumentError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    if found.type == "meta":
+        raise ArgumentError("device='meta' cannot be used: it computes no values")
     return found

@@ -162,7 +162,8 @@ def prepared(
 
 def _check_values(walk: Walk, ends: Ends) -> None:
     """NaN in one parameter would spread over everything: stop before that, with its place."""
-    parameters = {n for node in ends.between for n in node.all_input_nodes if n not in walk.graph.dependent}
+    way = [node for node in ends.between if node is not ends.source]  # what the source is made with is not on it
+    parameters = {n for node in way for n in node.all_input_nodes if n not in walk.graph.dependent}
     for node in sorted(parameters, key=walk.graph.position.__getitem__):
         value = walk.graph.value(node)
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or math.isfinite(value.detach().sum()):

@@ -238,6 +238,9 @@ def checked_gate(gate: Any) -> Any:
     if isinstance(gate, str) and gate not in NAMED:
         raise ArgumentError(f"gate={gate!r} is none of {', '.join(map(repr, NAMED))}, nor a number or a mapping")
     if isinstance(gate, Mapping):
+        nested = next((value for value in gate.values() if isinstance(value, Mapping)), None)
+        if nested is not None:
+            raise ArgumentError(f"gate={gate!r} holds a mapping, {nested!r}; give each operator a name or numbers")
         return {name: checked_gate(value) for name, value in gate.items()}
     if isinstance(gate, str):
         return gate

@@ -125,7 +125,9 @@ class Step:
 def no_rule(graph: Graph, node: fx.Node, why: str = "") -> GraphError:
     """The error for an operator that cannot be passed, with its module and what to do."""
     name = operator_of(node)
-    attention = " Attention is not supported yet: read the layers before and after it." * (name in ATTENTION)
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    inside = name in ATTENTION or any("Attention" in str(kind) for _, kind in stack)
+    attention = " Attention is not supported yet: read the layers before and after it." * inside
     return GraphError(
         f"no rule for the operator {node.target} in module {graph.address(node)!r}{': ' + why if why else ''}."
         f"{attention} Teach it with wa.register_rule({name!r}, rule), or choose layers on one side of it"
