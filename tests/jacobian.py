@@ -46,6 +46,10 @@ class _Call:
     out: Any
 
 
+class _Enough(Exception):
+    """The layer that is wanted has been made."""
+
+
 class Told(TorchFunctionMode):
     """Runs a module with operators replaced, and keeps the outputs of its layers.
 
@@ -71,8 +75,9 @@ class Told(TorchFunctionMode):
         self.places: list[str] | None = None
         self.used: set[str] = set()
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """First tensors that layers return: of the second call as ``relu#2``."""
+    def outputs(self, x: Tensor, until: str = "") -> dict[str, Tensor]:
+        """First tensors that layers return, of the second call as ``relu#2``; as far as the layer ``until``."""
+        self.until = until
         if self.told and self.places is None:
             self.calls: list[_Call] = []
             with torch.no_grad():
@@ -100,6 +105,8 @@ class Told(TorchFunctionMode):
             while not isinstance(first, Tensor):
                 first = next(iter(first.values() if isinstance(first, dict) else first))
             made[name] = first
+            if name == self.until and not self._placing:
+                raise _Enough
             # what is written to later must not change what is kept: readers get a copy
             return out.clone() if isinstance(out, Tensor) and not self._placing else None
 
@@ -108,6 +115,8 @@ class Told(TorchFunctionMode):
         try:
             with self:
                 self.module(x)
+        except _Enough:
+            pass
         finally:
             for handle in handles:
                 handle.remove()
@@ -265,21 +274,22 @@ class Truth:
         self.x = noise if x is None else x.double()
         self._made: dict[Any, dict[str, Tensor]] = {}
 
-    def outputs(self, replaced: Iterable[Any]) -> dict[str, Tensor]:
-        """The outputs of all layers, which autograd can follow."""
+    def outputs(self, replaced: Iterable[Any], until: str = "") -> dict[str, Tensor]:
+        """The outputs of layers as far as ``until``, which autograd can follow."""
         replaced = () if self.given else tuple(replaced)
-        if replaced not in self._made:
+        if until not in self._made.get(replaced, ()):
             measured = self.net.measured
             shares = (lambda place: measured.get(place, "shares")) if measured else lambda _: None
             told = Told(double(self.module or self.net.module), replaced, shares, self.last)
-            self._made[replaced] = told.outputs(self.x.clone().requires_grad_())
+            self._made.clear()  # a graph of a large network is large
+            self._made[replaced] = told.outputs(self.x.clone().requires_grad_(), until)
         return self._made[replaced]
 
     def gradients(
         self, source: str, target: str, units: Sequence[int], at: tuple[int, int], replaced: Iterable[Any] = ()
     ) -> np.ndarray:
         """∂ target[unit, at] / ∂ source ``[n, C, y, x]``."""
-        made = self.outputs(replaced)
+        made = self.outputs(replaced, target)
         before, after = made[source], made[target]
         rows = []
         for unit in units:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import subprocess
 import sys
@@ -73,14 +74,18 @@ def built(block: tuple, width: int) -> tuple[nn.Module, int]:
     kind, *rest = block
     if kind == "conv":
         o, kernel, stride, dilation, groups, act = rest
-        return S(C(width, o, kernel, stride, 1, dilation, groups if width % groups == 0 else 1), nn.BatchNorm2d(o), act()), o
+        return S(
+            C(width, o, kernel, stride, 1, dilation, groups if width % groups == 0 else 1), nn.BatchNorm2d(o), act()
+        ), o
     if kind == "residual":
         return Residual(width, rest[0], rest[1], rest[2]()), rest[0]
     if kind == "branches":
         return Branches(width, rest[0], rest[1], rest[2](), rest[3]()), 2 * rest[0] + 2
     if kind == "depthwise":
         o, kernel, act = rest
-        return S(C(width, width, kernel, padding=kernel // 2, groups=width), nn.BatchNorm2d(width), act(), C(width, o, 1)), o
+        return S(
+            C(width, width, kernel, padding=kernel // 2, groups=width), nn.BatchNorm2d(width), act(), C(width, o, 1)
+        ), o
     if kind == "pool":
         return rest[0](3, 2, 1), width
     return nn.Upsample(scale_factor=2, mode=rest[0]), width
@@ -114,7 +119,7 @@ NETS = (
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(*NETS)
 def test_random_networks(blocks, gate: str, begin: int, place) -> None:
     check_random(blocks, gate, begin, place)
@@ -136,7 +141,7 @@ SPANS = [("blocks.1.0", "blocks.1.1"), ("blocks.2.0", "blocks.2.1"), ("blocks.3.
 def test_the_embedded_network(lite0, gate: str) -> None:
     truth = Truth(lite0)
     for source, target in SPANS:
-        weights = wa.expanded_weights(lite0, source, target, units=[0, 17, 50], gate=gate)
+        weights = wa.expanded_weights(lite0, source, target, units=[0, 7, 22], gate=gate)
         check_weights(lite0, weights, truth=truth, units=3)
         sources = {"batch norm"} if gate == "expected" else {""}
         assert {r.source for r in weights.replaced} == sources, (source, target)
@@ -150,8 +155,8 @@ def test_the_embedded_network_on_large_images(lite0, gate: str) -> None:
     """So far from borders that three blocks fit."""
     net = wa.load(lite0.module, input=dataclasses.replace(lite0.input, shape=(3, 448, 480)))
     truth = Truth(net)
-    for source, target in [*SPANS, ("blocks.1.0", "blocks.3.0"), ("blocks.3.0", "blocks.4.2"), ("blocks.4.1", "blocks.6.0"), ("conv_stem", "blocks.2.0")]:  # fmt: skip
-        weights = wa.expanded_weights(net, source, target, units=[1, 33], gate=gate)
+    for source, target in [*SPANS, ("blocks.1.0", "blocks.3.0"), ("blocks.3.0", "blocks.4.2"), ("blocks.4.1", "blocks.5.1"), ("conv_stem", "blocks.2.0")]:  # fmt: skip
+        weights = wa.expanded_weights(net, source, target, units=[1, 23], gate=gate)
         check_weights(net, weights, truth=truth)
 
 
@@ -199,7 +204,12 @@ def test_resnet_of_transformers(resnet, source: str, target: str, gate: str) -> 
     weights = check_everywhere(resnet.net, source, target, resnet, gate=gate, edges=1)
     assert weights.at is None
     kinds = {r.source for r in weights.replaced}
-    assert kinds == ({"batch norm"} if gate == "expected" and source != "embedder.x" else {""}), weights.replaced
+    if gate == "identity" or source == "input":
+        assert kinds == ({""} if gate == "identity" else {"batch norm"})
+    elif "stages.0" in target:  # the stem's pooling stands before the first additions: moments end there
+        assert kinds == {"batch norm", ""}
+    else:
+        assert "batch norm" in kinds
 
 
 CONVNEXT = [
@@ -253,7 +263,9 @@ def net() -> wa.Network:
             self.stem, self.relu = C(3, 8, 3, padding=1), nn.ReLU()
             self.block = Block()
             self.again = C(8, 8, 3, padding=1)
-            self.depthwise = S(C(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU(), C(8, 8, 3, padding=1, groups=8))
+            self.depthwise = S(
+                C(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU(), C(8, 8, 3, padding=1, groups=8)
+            )
             self.grouped = S(C(8, 12, 3, groups=4), C(12, 8, 1, groups=4))
             self.multiplied = C(8, 16, 3, groups=8)
             self.crossed = S(C(8, 8, 1, groups=2), nn.ChannelShuffle(2), C(8, 8, 1, groups=2))
@@ -264,12 +276,20 @@ def net() -> wa.Network:
         def forward(self, x):
             y = self.relu(self.again(self.relu(self.stem(x))))
             z = self.block(y)
-            return z, [m(y) for m in (self.depthwise, self.grouped, self.multiplied, self.crossed, self.wide, self.up, self.parts)]
+            return z, [
+                m(y)
+                for m in (self.depthwise, self.grouped, self.multiplied, self.crossed, self.wide, self.up, self.parts)
+            ]
 
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.n, self.act, self.b = C(8, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), C(6, 8, 3, padding=1)
+            self.a, self.n, self.act, self.b = (
+                C(8, 6, 3, padding=1),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                C(6, 8, 3, padding=1),
+            )
 
         def forward(self, x):
             return self.b(self.act(self.n(self.a(x)))) + x
@@ -352,14 +372,14 @@ def test_positions_far_from_borders_have_one_map(net) -> None:
     there = wa.expanded_weights(net, "relu", "block", at=(9, 11))
     np.testing.assert_allclose(there.values, weights.values, atol=1e-7)
     assert (there.origin, there.at) == (weights.origin, (9, 11))
-    assert any("(9, 11), clipped to the source grid" in n for n in there.provenance.notes)
+    assert any("of target position (9, 11), clipped to the source grid" in n for n in there.provenance.notes)
 
 
 def test_maps_that_depend_on_the_position_say_so(net) -> None:
     weights = wa.expanded_weights(net, "relu#2", "up")
     height, width = net.layers["up"].grid
     assert weights.at == (height // 2, width // 2)
-    assert any("the map depends on the position" in n for n in weights.provenance.notes)
+    assert any(f"of target position {weights.at}" in n for n in weights.provenance.notes)
     other = wa.expanded_weights(net, "relu#2", "up", at=(height // 2 + 1, width // 2))
     assert not np.allclose(other.values, weights.values)  # another phase
 
@@ -389,8 +409,6 @@ def test_the_skip_path_can_be_left_out_or_had_apart(net) -> None:
         def forward(self, x):
             return self.block(x) - x
 
-    import copy
-
     module = copy.deepcopy(net.module)
     module.block.act = nn.Identity()
     module.block = Cut(module.block)
@@ -400,27 +418,25 @@ def test_the_skip_path_can_be_left_out_or_had_apart(net) -> None:
     assert any("without parameters are left out" in n for n in proper.provenance.notes)
 
 
-@pytest.mark.parametrize(("stage", "pairs"), [("resnet", [("encoder.stages.0.layers.0", "encoder.stages.0.layers.1")])])
-def test_skips_hold_the_gates_behind_them(request, stage: str, pairs) -> None:
-    """A ReLU behind the addition multiplies both paths: autograd with the branch removed."""
-    truth = _resnet()
-    for source, target in pairs:
-        both = wa.expanded_weights(truth.net, source, target)
-        proper = wa.expanded_weights(truth.net, source, target, skip="exclude")
-        np.testing.assert_allclose(both.values, proper.values + both.skip.values, atol=1e-6)
-        gate = next(r.factor for r in both.replaced if r.module == target or r.module == f"{target}.activation")
-        values = both.skip.values
-        centre = (-int(both.origin[0]), -int(both.origin[1]))
-        np.testing.assert_allclose(values[np.arange(8), np.arange(8), *centre], gate, rtol=1e-6)
-        assert np.count_nonzero(values) == np.count_nonzero(gate)
+def test_skips_hold_the_gates_behind_them(resnet) -> None:
+    """A ReLU behind the addition multiplies both paths."""
+    source, target = "encoder.stages.1.layers.0", "encoder.stages.1.layers.1"
+    both = wa.expanded_weights(resnet.net, source, target)
+    proper = wa.expanded_weights(resnet.net, source, target, skip="exclude")
+    np.testing.assert_allclose(both.values, proper.values + both.skip.values, atol=1e-6)
+    gate = next(r.factor for r in both.replaced if r.module == f"{target}.activation")
+    centre = (-int(both.origin[0]), -int(both.origin[1]))
+    expected = np.zeros(both.values.shape)
+    expected[np.arange(16), np.arange(16), *centre] = gate
+    np.testing.assert_allclose(both.skip.values, expected, rtol=1e-6)
+    assert len(set(gate)) == 16
 
-
-def _resnet() -> Truth:
-    from transformers import ResNetConfig, ResNetModel
-
-    torch.manual_seed(0)
-    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 1], layer_type="basic")
-    return Truth(wa.load(shaken(ResNetModel(config)), input=wa.InputSpec(shape=(3, 64, 64))))
+    # the gradient of the block's output without its branch is the gate alone
+    module = copy.deepcopy(resnet.net.module)
+    block = module.get_submodule(target)
+    block.layer = Fn(lambda m, x: x * 0)
+    block.activation = Fn(lambda m, x: x * torch.tensor(gate).view(1, -1, 1, 1))
+    check_weights(resnet.net, both.skip, truth=Truth(resnet.net, module))
 
 
 def test_skips_through_pools_and_slices() -> None:
@@ -489,10 +505,12 @@ def test_more_than_the_budget_stops_before_it_starts(net, monkeypatch) -> None:
         raise AssertionError("computed")
 
     monkeypatch.setattr(expanded, "assembled", never)
-    with pytest.raises(ArgumentError, match=r"40 units of 'wide' need 0\.\d+ MiB, more than the budget of 0\.01 MiB; ask for fewer"):
+    with pytest.raises(
+        ArgumentError, match=r"40 units of 'wide' need \d+\.\d+ KiB, more than the budget of 9\.77 KiB; ask for fewer"
+    ):
         wa.expanded_weights(net, "relu#2", "wide", memory=10_000)
     monkeypatch.setattr("weightatlas.weights.assembly.memory_free", lambda: 2000)
-    with pytest.raises(ArgumentError, match="more than the budget of 0.00 MiB"):
+    with pytest.raises(ArgumentError, match=r"more than the budget of 0\.98 KiB"):
         wa.expanded_weights(net, "relu#2", "wide")
 
 
@@ -532,7 +550,7 @@ print((peak() - before) / (w.values.nbytes + largest), w.values.nbytes / 2**20, 
     ("module", "source", "target"),
     [
         ("nn.Sequential(nn.Conv2d(3, 256, 1), nn.Conv2d(256, 512, 5), nn.ReLU(), nn.Conv2d(512, 256, 5))", "0", "3"),
-        ("nn.Sequential(nn.Conv2d(3, 300, 1), nn.Conv2d(300, 1200, 1), nn.Conv2d(1200, 1200, 7, groups=1200), nn.Conv2d(1200, 300, 1))", "0", "3"),
+        ("nn.Sequential(nn.Conv2d(3, 500, 1), nn.Conv2d(500, 2000, 1), nn.Conv2d(2000, 2000, 7, groups=2000), nn.Conv2d(2000, 500, 1))", "0", "3"),
         ("nn.Sequential(nn.Conv2d(3, 400, 1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(400, 400, 3), nn.AvgPool2d(2))", "0", "3"),
     ],
 )  # fmt: skip
@@ -542,7 +560,7 @@ def test_peak_memory_stays_within_three_times(module: str, source: str, target: 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
     ratio, result, _ = map(float, done.stdout.split())
     assert result > 15
-    assert 0.3 < ratio < 4, done.stdout
+    assert 0.3 < ratio < 3.3, done.stdout
 
 
 def test_functions_of_several_calls_are_told_apart() -> None:
@@ -561,6 +579,6 @@ def test_functions_of_several_calls_are_told_apart() -> None:
     net = wa.load(S(conv(2, 2), Loop(), conv()).eval(), input=wa.InputSpec(shape=(2, 24, 24)))
     weights = check_everywhere(net, "0", "2", gate={"1:relu": 0.5, "1:relu#3": [0.1, 0.2]})
     assert [(r.module, r.source) for r in weights.replaced] == [
-        ("1:relu", "given"), ("1:relu#2", ""), ("1:relu#3", "given"), ("1:relu#4", ""), ("1", ""),
+        ("1:relu", "given"), ("1:relu#2", "given"), ("1:relu#3", "given"), ("1:relu#4", "given"), ("1", ""),
     ]  # fmt: skip
-    assert weights.replaced[2].factor == pytest.approx((0.1, 0.2))
+    assert [r.factor for r in weights.replaced] == [(0.5,), (0.5,), pytest.approx((0.1, 0.2)), (0.5,), ()]

@@ -174,9 +174,9 @@ def test_refusals() -> None:
             read(gate=gate)
     with pytest.raises(ArgumentError, match=r"gate of '3' has 4 numbers, but the layer has 3 units"):
         read(gate=[1.0, 2, 3, 4])
-    with pytest.raises(UnknownNameError, match="non-linearity on the way"):
+    with pytest.raises(UnknownNameError, match=r"no non-linearity '2'; there are: '1', '3'"):
         read(gate={"2": 0.5})
-    for gate, why in (("batchnorm", "no batch norm stands before it"), ("measured", "did not see it")):
+    for gate, why in (("batchnorm", "no batch norm stands before it"), ("measured", "wa.measure")):
         with pytest.raises(ArgumentError, match=rf"gate='{gate}'.*'3'.*{why}"):
             read(gate=gate)
     with pytest.raises(ArgumentError, match="pool='largest' is none of 'average', 'expected'"):
@@ -261,8 +261,9 @@ BEHIND = {
     "sum": lambda m, u, v: u + v,
     "in place": lambda m, u, v: u.add_(v),
     "alpha": lambda m, u, v: torch.sub(u, v, alpha=0.5),
+    "subtracted": lambda m, u, v: torch.sub(OFFSET, v, alpha=2) + u,
     "scaled": lambda m, u, v: 2 * u - v * OFFSET,
-    "shifted": lambda m, u, v: torch.add(OFFSET - 0.0 * OFFSET, u, alpha=3) + v,
+    "shifted": lambda m, u, v: torch.add(OFFSET, u, alpha=3) + v,
     "activated": lambda m, u, v: u + F.silu(v),
     "twice": lambda m, u, v: F.hardtanh(u) + torch.relu(v + 0.5),
     "concatenated": lambda m, u, v: torch.cat([v, F.gelu(u)], 1),
@@ -277,9 +278,8 @@ def test_moments_are_carried_through_sums(name: str) -> None:
     m, count = net.module, 200_000
     generator = torch.Generator().manual_seed(1)
     u, v = (
-        n.bias.detach().view(1, 4, 1, 1) + n.weight.detach().view(1, 4, 1, 1) * torch.randn(count, 4, 1, 1, generator=generator)
-        for n in (m.n, m.o)
-    )  # fmt: skip
+        (n.bias + n.weight * torch.randn(count, 4, generator=generator)).detach()[:, :, None, None] for n in (m.n, m.o)
+    )
     z = function(m, u, v)[:, :, 0, 0].double().numpy()
     mean, deviation = moments_of(net, "relu")
     np.testing.assert_allclose(mean, z.mean(0), atol=6 * z.std(0).max() / count**0.5)
@@ -287,7 +287,7 @@ def test_moments_are_carried_through_sums(name: str) -> None:
     read = wa.expanded_weights(net, "a", "c").replaced[-1]
     assert (read.operator, read.source) == ("relu", "batch norm")
     np.testing.assert_allclose(read.factor, norm.cdf(z.mean(0) / z.std(0)), atol=0.01)
-    if name in ("sum", "in place", "alpha", "scaled", "shifted", "dropped"):  # normal all the way
+    if name in ("sum", "in place", "alpha", "scaled", "shifted", "subtracted", "dropped"):  # normal all the way
         np.testing.assert_allclose(read.factor, (z > 0).mean(0), atol=6 * 0.5 / count**0.5)
 
 
@@ -295,6 +295,8 @@ def test_moments_are_carried_through_sums(name: str) -> None:
     "function",
     [
         lambda m, u, v: u + u,  # not independent
+        lambda m, u, v: u - u,
+        lambda m, u, v: u * u,
         lambda m, u, v: u * v,
         lambda m, u, v: u + m.a(torch.ones(1, 2, 12, 11)),  # differs from position to position
         lambda m, u, v: F.avg_pool2d(u, 2),
@@ -391,7 +393,7 @@ def test_measured_is_what_hooks_see_in_the_embedded_network(lite0, photos) -> No
     try:
         found = wa.measure(lite0, images, batch=1)
         assert len(found.operators) == 33
-        for name, (z, _) in hooked(lite0, images, found.operators).items():
+        for name, (z, _) in hooked(lite0, images, found.operators[::5]).items():
             check_statistics(found, name, z, DERIVATIVES["inplace"])
         weights = wa.expanded_weights(lite0, "blocks.4.0", "blocks.4.1", units=[0, 1])
         assert {r.source for r in weights.replaced} == {"measured"}
@@ -416,7 +418,7 @@ def test_statistics_are_saved_and_set(tmp_path) -> None:
     assert {r.source for r in wa.expanded_weights(net, "c0", "last").replaced} == {"batch norm"}
     other = load(activations())
     other.measured = back
-    with pytest.raises(ArgumentError, match="net.measured belongs to other weights"):
+    with pytest.raises(ArgumentError, match=r"net\.measured belongs to other weights"):
         wa.expanded_weights(other, "c0", "last")
     with pytest.raises(ArgumentError, match="a length for each of"):
         dataclasses.replace(found, lengths=found.lengths[1:])
@@ -429,7 +431,7 @@ def test_images_that_do_not_fit() -> None:
     with pytest.raises(ArgumentError, match="NaN or infinite"):
         wa.measure(net, torch.full((1, 2, 12, 11), float("inf")))
     with pytest.raises(ArgumentError, match="quantities are NaN or infinite on these images"):
-        wa.measure(net, torch.full((1, 2, 12, 11), 1e38))
+        wa.measure(load(Fn(lambda m, x: m.b(m.a(x).abs().exp()), a=conv(), b=conv())), torch.full((1, 2, 12, 11), 1e4))
     assert net.measured is None
 
 
@@ -461,14 +463,21 @@ def test_a_factor_is_held_at_one_or_at_its_mean() -> None:
     assert (read.became, read.source) == (f"second factor held at its measured mean, {mean.mean():.3g}", "measured")
     np.testing.assert_allclose(read.factor, mean, rtol=1e-5)
     np.testing.assert_allclose(weights.values, plainly.values * mean.astype(np.float32)[:, None, None], atol=1e-6)
-    check_weights(net, weights, truth=Truth(net, module=S(net.module.a, Times(mean), net.module.b)), units=0) if 0 else None
+    check_weights(net, weights)
     # the article's rule and given numbers ask for nothing that was measured
     for gate in ("identity", 1.0):
         np.testing.assert_array_equal(wa.expanded_weights(net, "a", "b", gate=gate).values, plainly.values)
 
 
 def test_a_divisor_is_held_at_the_mean_of_its_inverse() -> None:
-    net = load(Fn(lambda m, x: m.b((y := m.a(x)) / m.d(y.exp().sum(1, keepdim=True))), a=conv(2, 4), d=nn.Identity(), b=conv(4, 3)))
+    net = load(
+        Fn(
+            lambda m, x: m.b((y := m.a(x)) / m.d(y.exp().sum(1, keepdim=True))),
+            a=conv(2, 4),
+            d=nn.Identity(),
+            b=conv(4, 3),
+        )
+    )
     images = torch.randn(3, 2, 12, 11)
     wa.measure(net, images)
     graph_mean = net.measured.get(":div", "divisor 1")

@@ -140,7 +140,7 @@ class Graph:
         found: dict[fx.Node, str] = {}
         for node in self.nodes:
             path = module_path(node)
-            own = [n for n in self._names_of(node) if n.split("#")[0] == path and n != INPUT]
+            own = [n for n in self._names_of(node) if n and n.split("#")[0] == path and n != INPUT]
             if own:
                 found[node] = own[0]
                 continue

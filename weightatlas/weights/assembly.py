@@ -27,7 +27,7 @@ GIB = 2**30
 #: Times the result and the largest weight that may be held at once.
 ROOM = 3
 #: Times what is alive that operators need inside: reordered inputs and outputs of convolutions.
-INSIDE = 2
+INSIDE = 3
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,9 @@ def _placed(walk: Walk, plan: Plan, reached: Reached, columns: list[int] | None,
     values, first = _in_window(whole, plan, rows), whole.first
     skip = skip_first = None
     if plan.skip_width:
-        pure = pure or Kernel(zeros, (None, *plan.spans))
+        if pure is None:
+            begin = None if plan.skip_width == plan.channels else torch.zeros(rows, dtype=torch.int64)
+            pure = Kernel(zeros[:, : plan.skip_width], (None, *plan.spans), begin)
         pure = pure.full(plan.channels) if columns is not None or plan.skip_width == plan.channels else pure
         skip = _in_window(pure, plan, rows)
         skip_first = torch.zeros(rows, dtype=torch.int64)

@@ -8,6 +8,7 @@ what is not linear is read as a factor per channel (its gate).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -142,21 +143,26 @@ def prepared(
     device: torch.device,
     dtype: torch.dtype,
 ) -> tuple[Walk, Plan]:
-    """The walk that suits the way, and what it will bring; it is pinned to a position where one is needed."""
+    """The walk that suits the way, and what it will bring; it is pinned to a position where one is needed.
+
+    Of some units it brings the window of all, so that their weights are rows of the whole.
+    """
     height, width = grid or (1, 1)
     if at is None and (height, width) == (1, 1):
         at = (0, 0)
-    key = (ends.source, ends.target, at, tuple(units), getattr(reading, "pool", ""), taught_so_far())
+    key = (ends.source, ends.target, at, getattr(reading, "pool", ""), taught_so_far())
+    every = list(range(shape_of(ends.target)[ends.target_axes[0]]))
     if key not in graph.plans:
         try:
-            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), units)
+            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), every)
         except NeedsPosition:
             at = (height // 2, width // 2)
-            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), units)
+            found = at, planned(Walk(graph, ends, reading, at, "meta", dtype), every)
         if len(graph.plans) >= PLANS:
             graph.plans.clear()
         graph.plans[key] = found
     at, plan = graph.plans[key]
+    plan = dataclasses.replace(plan, peak=-(-plan.peak * len(units) // len(every)))
     return Walk(graph, ends, reading, at, device, dtype), plan
 
 

@@ -1,6 +1,7 @@
 """Moments that batch norm gives for nothing, and what they become on the way to a non-linearity.
 
-Behind a batch norm in evaluation every channel has mean β and deviation |γ| over the training data. Taken as normal
+Behind a batch norm in evaluation every channel has mean β and deviation |γ| over the training data (0 and 1 without
+them). Taken as normal
 and as independent of each other, moments are carried through activations, through factors and sums of what is known:
 
     u + v:  μ = μ_u + μ_v,  σ² = σ_u² + σ_v²
@@ -78,35 +79,40 @@ class Inherited:
         if not inputs or len(parts) < len(inputs):
             return None
         if name in _SAME:
-            return parts[0]
+            return parts[0] if self._keeps_channels(node, inputs[0]) else None
         if is_pointwise(str(node.target)):
             rest = self.arguments(node)
             return Moments(*propagated(str(node.target), parts[0].mean, parts[0].deviation, *rest))
         if name == "cat":
+            dim, axes = (*node.args, 0)[1], len(shape_of(node)) + 1
+            if dim % axes != self.graph.channel_axes[node] + 1:  # pyright: ignore[reportOperatorIssue]
+                return None
             return Moments(torch.cat([m.mean for m in parts]), torch.cat([m.deviation for m in parts]))
         return self._arithmetic(node, name, parts)
 
+    def _keeps_channels(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether every channel stays where it is: not when they are split into groups, or padded."""
+        before, now = self.graph.channel_axes[source], self.graph.channel_axes[node]
+        padded = len(node.args[1]) // 2 if "pad" in operator_of(node) else 0  # pyright: ignore[reportArgumentType]
+        return shape_of(source)[before] == shape_of(node)[now] and now < len(shape_of(node)) - padded
+
     def _arithmetic(self, node: fx.Node, name: str, parts: list[Moments]) -> Moments | None:
-        a, b = self._arguments(node)[:2]
+        a, b, *_ = node.args
         alpha: Any = node.kwargs.get("alpha", 1)
         sign = -alpha if name == "sub" else alpha
-        if len(parts) == 2:
+        if a in self.graph.dependent and b in self.graph.dependent:
             if name == "mul" or a is b or parts[0].mean.shape != parts[1].mean.shape:
                 return None
-            u, v = (self._known[n] for n in (a, b))
-            if u is None or v is None:
-                return None
+            u, v = parts
             return Moments(u.mean + sign * v.mean, torch.hypot(u.deviation, sign * v.deviation))
-        other = b if a in self.graph.dependent else a
-        value = self._per_channel(node, other)
-        if value is None or (other is a and name == "sub"):
+        first = a in self.graph.dependent
+        value = self._per_channel(node, b if first else a)
+        if value is None:
             return None
+        mean, deviation = parts[0].mean, parts[0].deviation
         if name == "mul":
-            return Moments(parts[0].mean * value, parts[0].deviation * value.abs())
-        return Moments(parts[0].mean + sign * value, parts[0].deviation)
-
-    def _arguments(self, node: fx.Node) -> list[Any]:
-        return list(node.args)
+            return Moments(mean * value, deviation * value.abs())
+        return Moments(mean + sign * value, deviation) if first else Moments(value + sign * mean, abs(sign) * deviation)
 
     def _per_channel(self, node: fx.Node, other: Any) -> Tensor | None:
         """A constant as one number for each channel, if it is that."""
@@ -120,8 +126,6 @@ class Inherited:
     def _batch_norm(self, node: fx.Node) -> Moments | None:
         if "batch_norm" not in operator_of(node):
             return None
-        weight, bias = node.args[1:3]
-        if weight is None or bias is None:
-            return None
-        mean, deviation = (self.graph.value(n).detach().double().cpu() for n in (bias, weight))
-        return Moments(mean, deviation.abs())
+        weight, bias = (None if n is None else self.graph.value(n).detach().double().cpu() for n in node.args[1:3])
+        plain = torch.zeros(shape_of(node.args[0])[0], dtype=torch.float64)  # pyright: ignore[reportArgumentType]
+        return Moments(plain if bias is None else bias, plain + 1 if weight is None else weight.abs())

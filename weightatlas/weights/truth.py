@@ -60,7 +60,9 @@ def expected_gradient(
         progress: called after each sample with the number done and the number in all.
 
     Returns:
-        Weights of the same shape, origin and stride as the expanded weights. Elements that lie outside the source grid
+        Weights of the same shape, origin and stride as the expanded weights; what the network does beyond that window
+        (through a group norm's statistics; where the map depends on the position, beyond the window of the central
+        one) is left out. Elements that lie outside the source grid
         at a sampled position count as no observation there (``counts``). ``halves`` and ``split_half`` tell how far two
         halves of the images agree: no approximation can be told to agree better than that.
 
@@ -217,7 +219,7 @@ def _recorded(
         skip_values=_array(skip) if skip is not None else np.zeros((0, 0, 0, 0), np.float32),
         skip_first=np.zeros(len(units) if skip is not None else 0, np.int64),
         skip_included=included,
-        provenance=net.provenance.noting(note),
+        provenance=net.provenance.noting(*walk.graph.notes, note),
         counts=means.counts.sum(0),
         samples=int(means.taken),
         images=images,
