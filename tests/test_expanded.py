@@ -128,7 +128,7 @@ def test_random_networks(blocks, gate: str, begin: int, place) -> None:
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None, derandomize=True, database=None)
 @given(*NETS, st.just("more"))
-def test_more_random_networks(blocks, gate: str, begin: int, place, _more) -> None:
+def test_more_random_networks(blocks, gate: str, begin: int, place, more: str) -> None:
     check_random(blocks, gate, begin, place)
 
 

@@ -148,6 +148,18 @@ def test_cancellation_hides_what_two_gates_would_show() -> None:
     assert paths.hidden(1)[0][:2] == (0, 0)
 
 
+def test_a_mapping_of_gates_may_name_operators_of_either_part(lite0) -> None:
+    span = ("blocks.3.2", "blocks.4.0.act2", "blocks.4.1")
+    asked = {"blocks.4.0.act2": "identity", "blocks.4.1.act1": 0.5}
+    paths = wa.expanded_paths(lite0, *span, units=[3], gate=asked)
+    plain = wa.expanded_paths(lite0, *span, units=[3])
+    assert {r.module: r.became for r in paths.replaced}["blocks.4.0.act2"] == "identity"
+    np.testing.assert_allclose(paths.total, paths.through, atol=1e-5 * np.abs(paths.total).max())
+    assert np.abs(paths.absolute).sum() > np.abs(plain.absolute).sum() * 1.2
+    with pytest.raises(wa.WeightAtlasError, match=r"blocks\.9"):
+        wa.expanded_paths(lite0, *span, units=[3], gate={"blocks.9": 1})
+
+
 def test_refusals(lite0) -> None:
     with pytest.raises(ArgumentError, match=r"'blocks\.4\.1' comes after 'blocks\.4\.0'"):
         wa.expanded_paths(lite0, "blocks.3.2", "blocks.4.1", "blocks.4.0")

@@ -67,15 +67,10 @@ class Gates:
 
     def _check_names(self, gate: Mapping[str, Any], nodes: tuple[fx.Node, ...]) -> None:
         """Every key of a mapping must be an operator on the way."""
-        gated = [n for n in nodes if n.op == "call_function" and is_pointwise(str(n.target))]
-        known = {name: None for n in gated for name in self._names(n)}
+        known = gated_names(self.graph, nodes)
         for name in gate:
             if name not in known:
-                raise unknown_name("non-linearity", str(name), list(known))
-
-    def _names(self, node: fx.Node) -> tuple[str, ...]:
-        address = self.graph.address(node)
-        return (address, address.split("#")[0]) if "#" in address else (address,)
+                raise unknown_name("non-linearity", str(name), known)
 
     def _note(self, step: Step, became: str, source: str = "", factor: Tensor | float | None = None) -> None:
         values = () if factor is None else tuple(torch.as_tensor(factor).flatten().tolist())
@@ -92,7 +87,7 @@ class Gates:
     def _slope(self, step: Step) -> Tensor | float:
         gate = self.gate
         if isinstance(gate, Mapping):
-            gate = next((gate[n] for n in self._names(step.node) if n in gate), "expected")
+            gate = next((gate[n] for n in _names(self.graph, step.node) if n in gate), "expected")
         if gate == "identity":
             self._note(step, "identity")
             return 1.0
@@ -227,6 +222,17 @@ class Gates:
         self._note(step, "measured shares of its window", MEASURED)
         shares = torch.from_numpy(values).view(-1, *size)
         return weighted_windows(kernel.full(step.shape()[0]), shares, stride, padding, dilation)
+
+
+def gated_names(graph: Graph, nodes: tuple[fx.Node, ...]) -> list[str]:
+    """What a mapping of gates may name: addresses of the non-linearities among some nodes."""
+    gated = [n for n in nodes if n.op == "call_function" and is_pointwise(str(n.target))]
+    return list(dict.fromkeys(name for n in gated for name in _names(graph, n)))
+
+
+def _names(graph: Graph, node: fx.Node) -> tuple[str, ...]:
+    address = graph.address(node)
+    return (address, address.split("#")[0]) if "#" in address else (address,)
 
 
 def checked_gate(gate: Any) -> Any:

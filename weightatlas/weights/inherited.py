@@ -1,8 +1,8 @@
 """Moments that batch norm gives for nothing, and what they become on the way to a non-linearity.
 
-Behind a batch norm in evaluation every channel has mean β and deviation |γ| over the training data (0 and 1 without
-them). Taken as normal
-and as independent of each other, moments are carried through activations, through factors and sums of what is known:
+Behind a batch norm in evaluation every channel has mean β and deviation |γ| over the training data, 0 and 1 without
+them. Taken as normal and as independent of each other, moments are carried through activations, through factors and
+sums of what is known:
 
     u + v:  μ = μ_u + μ_v,  σ² = σ_u² + σ_v²
 """

@@ -25,6 +25,7 @@ from ..records import Paths, Replaced, Weights
 from .assembly import Progress, check_budget
 from .ends import captured_ends, checked_device
 from .expanded import expanded_weights
+from .gates import gated_names
 from .kernel import windowed
 
 #: Arrays of the result's size that are held at once.
@@ -50,7 +51,8 @@ def expanded_paths(
 
     An expanded weight near zero can hide strong influence: contributions of both signs that cancel in the sum, although
     on any one image only some of the middle units are active (Figures 11 and 12). So the middle layer should be one
-    whose units open and shut (an activation or what it reads); of a linear bottleneck, what cancels depends on its basis.
+    whose units open and shut (an activation or what it reads); of a linear bottleneck, what cancels depends on its
+    basis.
     Best and worst case open and shut middle units as they are; the middle layer's own gate stays at what ``gate`` says
     (``gate={middle: "identity"}`` opens it fully).
 
@@ -78,23 +80,21 @@ def expanded_paths(
         >>> p.through.shape, float(abs(p.total - p.through).max()) < 1e-5 * float(abs(p.total).max())
         ((1, 80, 9, 9), True)
     """
-    units = None if units is None else list(units)
-    source_units = None if source_units is None else list(source_units)
+    units, source_units = (None if chosen is None else list(chosen) for chosen in (units, source_units))
     _check_between(net, source, middle, target)
-    options: dict[str, Any] = dict(gate=gate, pool=pool, dtype=dtype, device=device, memory=memory)
-    total = expanded_weights(net, source, target, units, source_units, progress=progress, **options)
-    _check_everywhere(net, total)
-    outer = expanded_weights(net, middle, target, units, **options).dense()
-    inner = expanded_weights(net, source, middle, None, source_units, **options).dense()
-    for part in (outer, inner):
-        _check_everywhere(net, part)
+    options: dict[str, Any] = dict(pool=pool, dtype=dtype, device=device, memory=memory)
+    total = expanded_weights(net, source, target, units, source_units, gate, progress=progress, **options)
+    outer = expanded_weights(net, middle, target, units, None, _for_part(net, gate, middle, target), **options).dense()
+    before = _for_part(net, gate, source, middle)
+    inner = expanded_weights(net, source, middle, None, source_units, before, **options).dense()
+    _check_everywhere(net, total, outer, inner)
     place = checked_device(device)
     held = ARRAYS * total.values.size // max(total.values.shape[1], 1) * inner.source_units
     check_budget(4 * held, memory, place, f"the paths from {source!r} through {middle!r} to {target!r}")
     through, absolute = (_composed(outer, inner, place, magnitude) for magnitude in (False, True))
     origin = tuple(o * s + i for o, s, i in zip(outer.origin, inner.stride, inner.origin, strict=True))
     parts = [(total.dense().values, total.origin), (through, origin), (absolute, origin)]
-    skip = [(total.skip_values, total.origin)] if total.skip_values.size else []
+    skip = [(total.skip_values, total.origin)] * bool(total.skip_values.size)
     arrays, begin = _one_window(parts + skip)
     return Paths(
         source=source,
@@ -133,9 +133,20 @@ def _check_between(net: Network, source: str, middle: str, target: str) -> None:
         )
 
 
-def _check_everywhere(net: Network, weights: Weights) -> None:
+def _for_part(net: Network, gate: Any, source: str, target: str) -> Any:
+    """A gate for a part of the way: of a mapping, what lies there."""
+    if not isinstance(gate, Mapping):
+        return gate
+    graph, ends = captured_ends(net, source, target)
+    there = gated_names(graph, ends.between)
+    return {name: value for name, value in gate.items() if name in there}
+
+
+def _check_everywhere(net: Network, *parts: Weights) -> None:
     """Kernels compose where they are the same at every position."""
-    if weights.at is not None or net.layers[weights.target].grid in (None, (1, 1)):
+    for weights in parts:
+        if weights.at is None and net.layers[weights.target].grid not in (None, (1, 1)):
+            continue
         raise ArgumentError(
             f"the map from {weights.source!r} to {weights.target!r} depends on the position, so that paths through "
             "a middle layer differ from one middle position to the next; choose a target before upsampling, pooling of "
