@@ -484,7 +484,9 @@ def test_blocks_of_units_give_the_same(net, monkeypatch) -> None:
             seen: list[tuple[int, int]] = []
             with monkeypatch.context() as patch:
                 patch.setattr(expanded, "block_size", lambda *_, size=size: size)
-                part = wa.expanded_weights(net, source, target, progress=lambda *a: seen.append(a), **options)
+                part = wa.expanded_weights(
+                    net, source, target, progress=lambda *a, seen=seen: seen.append(a), **options
+                )
             np.testing.assert_allclose(part.values, whole.values, atol=1e-6)
             assert part.groups == whole.groups
             assert (part.origin, part.stride) == (whole.origin, whole.stride)

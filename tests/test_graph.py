@@ -77,6 +77,24 @@ class Stem(nn.Module):
         return self.pair(y)[1] + self.named(y)["second"] + self.nested(y)[0]["inner"][1]
 
 
+class Aliased(nn.Module):
+    """Modules that hand on the very memory that they read, which is written to later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.relu = conv(), nn.ReLU(inplace=True)
+        self.same, self.drop, self.flat = nn.Identity(), nn.Dropout(), nn.Flatten(2)
+
+    def forward(self, x):
+        y = self.a(x) + 1
+        kept, flat = self.same(y), self.flat(y)
+        self.relu(y)
+        z = self.drop(y * 2)
+        w = self.same(z)
+        z.mul_(3)
+        return kept + flat.view_as(kept) + w
+
+
 class Bank(nn.Module):
     """Networks side by side, so that one capture will do."""
 
@@ -182,6 +200,12 @@ class TestEveryLayerIsANode:
         assert graph.node("relu#2") is not graph.node("relu")
         for name in ("pair", "named", "nested"):  # the first tensor stands for several
             assert graph.node(name) is graph.node(f"{name}.a") is not graph.node(f"{name}.b")
+
+    def test_what_shares_memory_goes_on_sharing_it(self) -> None:
+        net = load(Aliased().eval())
+        check(net)
+        x = torch.randn(IMAGES, *SHAPE)
+        torch.testing.assert_close(shown(net, x)[""], net.module(x))
 
     def test_in_place_shows_the_value_before_it_was_written_over(self) -> None:
         net = load(settle(S(conv(), nn.ReLU(inplace=True), conv())))

@@ -435,10 +435,14 @@ def test_data_dependent_factors_are_held_at_their_measured_mean(measured, case: 
     assert not np.allclose(plain.values, weights.values)
 
 
-@pytest.mark.parametrize("case", [c for c in POOLS if "max" in c and "adaptive" not in c and "global" not in c])
-def test_maxima_by_measured_shares(measured, case: str) -> None:
-    known = measured("pools")
+MAXIMA = [(of, c) for of in ("pools", "signals") for c in BANKS[of][1] if "max" in c and c[:3] not in ("ada", "glo")]
+
+
+@pytest.mark.parametrize(("of", "case"), MAXIMA)
+def test_maxima_by_measured_shares(measured, of: str, case: str) -> None:
+    known = measured(of)
     weights = check_everywhere(known.net, "stem", case, known, pool="expected")
+    assert weights.groups == (4 if "grouped" in case else 1)
     (read,) = weights.replaced
     assert (read.became, read.source) == ("measured shares of its window", "measured")
 

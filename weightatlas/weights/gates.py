@@ -221,7 +221,7 @@ class Gates:
             )
         self._note(step, "measured shares of its window", MEASURED)
         shares = torch.from_numpy(values).view(-1, *size)
-        return weighted_windows(kernel.full(step.shape()[0]), shares, stride, padding, dilation)
+        return weighted_windows(kernel, shares, stride, padding, dilation)
 
 
 def gated_names(graph: Graph, nodes: tuple[fx.Node, ...]) -> list[str]:
@@ -253,7 +253,7 @@ def checked_gate(gate: Any) -> Any:
     if isinstance(gate, Real) and not isinstance(gate, bool) and math.isfinite(gate):
         return gate
     try:
-        values = torch.as_tensor(gate, dtype=torch.float32)
+        values = torch.as_tensor(gate, dtype=torch.float32).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"gate={gate!r} is no name, number or mapping of operators to them") from error
     if isinstance(gate, bool) or values.ndim > 1 or not bool(values.isfinite().all()):

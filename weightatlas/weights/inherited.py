@@ -116,7 +116,7 @@ class Inherited:
 
     def _per_channel(self, node: fx.Node, other: Any) -> Tensor | None:
         """A constant as one number for each channel, if it is that."""
-        value = torch.as_tensor(self.graph.value(other)).double()
+        value = torch.as_tensor(self.graph.value(other)).detach().double()
         shape, axis = shape_of(node), self.graph.channel_axes[node]
         value = value.reshape((1,) * (len(shape) + 1 - value.ndim) + tuple(value.shape))
         if any(n > 1 for i, n in enumerate(value.shape) if i != axis + 1):

@@ -171,7 +171,8 @@ class Sums:
         found = {name: (total / count).numpy() for name, (total, count) in self._sums.items()}
         for name in [n for n in found if n.endswith("|square")]:
             base = name.removesuffix("square")
-            spread = found.pop(name) - found[base + "mean"] ** 2
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite ones are told by name
+                spread = found.pop(name) - found[base + "mean"] ** 2
             found[base + "deviation"] = np.sqrt(np.maximum(spread, 0))
         return found
 

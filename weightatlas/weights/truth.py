@@ -114,6 +114,8 @@ def _drawn(images: int, grid: tuple[int, int], samples: int | None, seed: int) -
         raise ArgumentError(
             f"samples={samples!r} must be between 1 and {images * there}: {images} images of {there} positions each"
         )
+    if not isinstance(seed, int) or seed < 0:
+        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0")
     total = min(POSITIONS, there) * images if samples is None else samples
     generator = np.random.default_rng(seed)
     counts = [total // images + (number < total % images) for number in range(images)]

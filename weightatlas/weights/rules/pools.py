@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..compose import compose
 from ..kernel import Kernel, Span, to_spans
 from ..step import Passed, Step
 from .linear import pair
@@ -91,10 +92,15 @@ def weighted_windows(
     kernel: Kernel, shares: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> Kernel:
     """The same with a weight for each element of the window and each channel, ``[C, H, W]`` or ``[C, W]``."""
-    shares = shares.to(kernel.values.device, kernel.values.dtype)[:, None]
-    spread = functional.conv_transpose1d if len(stride) == 1 else functional.conv_transpose2d
-    out = spread(kernel.values, shares, None, stride, 0, 0, len(shares), dilation)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    return kernel.like(out, axes=_moved(kernel, stride, padding))
+    weight = shares.to(kernel.values.device, kernel.values.dtype)[:, None]
+    if kernel.first is not None and kernel.values.shape[1] > 1:
+        kernel = kernel.full(len(weight))
+    values, steps, every = kernel.values, tuple(stride), tuple(dilation)
+    if len(stride) == 1:
+        values, weight, steps, every = values.unsqueeze(2), weight.unsqueeze(2), (1, *steps), (1, *every)
+    out, first = compose(values, kernel.first, weight, (steps[0], steps[1]), (every[0], every[1]), len(weight))
+    out = out.squeeze(2) if len(stride) == 1 else out
+    return kernel.like(out, axes=_moved(kernel, stride, padding), first=first)
 
 
 def _moved(kernel: Kernel, stride: Sequence[int], padding: Sequence[int]) -> tuple[Span | None, ...]:
