@@ -178,7 +178,8 @@ class Told(TorchFunctionMode):
             return a * first + b * first
         if first is not None and second is not None:  # two alike
             return a * second + b * first
-        return a * second if first is None else b * first
+        whole = torch.broadcast_shapes(a.shape, b.shape)
+        return (a * second if first is None else b * first).expand(whole)
 
     def _pool(self, name: str, place: str, told: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         x = args[0]

@@ -407,3 +407,49 @@ def test_a_checkpoint_has_no_expanded_weights(net, tmp_path) -> None:
     message = r".* needs the architecture, but 'w\.pt' is a checkpoint of \d+ tensors\. Build the module.*"
     refused(A, message, E, bare, "a", "c")
     refused(A, message, wa.measure, bare, torch.zeros(1, *SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda step: None, r"rule registered for 'cumsum' \(in module ':cumsum'\) failed: TypeError"),
+        (lambda step: [(step.source, 5)], r"must give pairs \(input node, kernel on it\)"),
+        (lambda step: [step.kernel], "must give pairs"),
+    ],
+)
+def test_a_faulty_rule_is_named(rule, message: str, monkeypatch) -> None:
+    from weightatlas.weights.rules import table
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.b(torch.cumsum(self.a(x), 1))
+
+    monkeypatch.setattr(table, "_RULES", dict(table._RULES))
+    monkeypatch.setattr(table, "_TAUGHT", set(table._TAUGHT))
+    wa.register_rule("cumsum", rule)
+    net = wa.load(Net().eval(), input=wa.InputSpec(shape=(3, 6, 6)))
+    with pytest.raises(GraphError, match=message):
+        wa.expanded_weights(net, "a", "b")
+
+
+def test_a_batch_size_that_is_written_in_is_told() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x):
+            return self.b(self.a(x).view(1, 4, -1).view(1, 4, 10, 14))
+
+    with pytest.raises(GraphError, match=r"batch size: take it from x\.shape"):
+        wa.expanded_weights(wa.load(Net().eval(), input=wa.InputSpec(shape=(3, 12, 16))), "a", "b")
+
+
+def test_a_mask_is_no_list_of_units() -> None:
+    net = wa.load(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)).eval(), input=wa.InputSpec(shape=(3, 6, 6)))
+    with pytest.raises(ArgumentError, match="must be integers"):
+        wa.expanded_weights(net, "0", "1", units=[True, False])

@@ -165,3 +165,29 @@ def test_all_activations_of_the_embedded_network_have_moments(lite0) -> None:
         moments = inherited.moments(node.args[0])
         np.testing.assert_allclose(moments.mean, bn.bias.detach())
         np.testing.assert_allclose(moments.deviation, bn.weight.detach().abs())
+
+
+def test_parts_of_the_channels_keep_their_moments() -> None:
+    """relu(cat(a[:, :3], 2 · b[:, 3:])) behind batch norms: the slope of each channel is its own part's."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.n, self.m = (
+                nn.Conv2d(3, 4, 1),
+                nn.Conv2d(3, 5, 1),
+                nn.BatchNorm2d(4),
+                nn.BatchNorm2d(5),
+            )
+            self.r, self.out = nn.ReLU(), nn.Conv2d(5, 2, 1)
+
+        def forward(self, x):
+            u, v = self.n(self.a(x)), self.m(self.b(x))
+            return self.out(self.r(torch.cat([u[:, :3], 2 * v[:, 3:]], 1)))
+
+    net = wa.load(settle(Net()), input=wa.InputSpec(shape=(3, 6, 6)))
+    beta = torch.cat([net.module.n.bias[:3], 2 * net.module.m.bias[3:]])
+    gamma = torch.cat([net.module.n.weight[:3], 2 * net.module.m.weight[3:]]).abs()
+    found = wa.expanded_weights(net, "input", "out").replaced[0]
+    np.testing.assert_allclose(found.factor, torch.distributions.Normal(0, 1).cdf(beta / gamma).detach(), atol=1e-6)
+    assert found.source == "batch norm"

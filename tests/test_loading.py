@@ -167,3 +167,20 @@ def test_the_hash_tells_weights_apart() -> None:
         module.norm.running_var[2] += 1e-3
     assert wa.load(module, input=SPEC).weights_hash != first
     assert wa.load(tiny().bfloat16(), input=SPEC).weights_hash != first
+
+
+def test_the_hash_is_of_the_weights_as_they_are_now() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    spec = wa.InputSpec(shape=(3, 8, 8))
+    net = wa.load(module, input=spec)
+    before = net.weights_hash
+    assert net.weights_hash == before
+    wa.measure(net, torch.rand(2, 3, 8, 8))
+    module[0].weight.data.neg_()  # leaves no mark on the tensor's version
+    assert net.weights_hash != before
+    assert net.weights_hash == wa.load(module, input=spec).weights_hash
+    with pytest.raises(wa.WeightAtlasError, match="belongs to other weights"):
+        wa.expanded_weights(net, "0", "2")
+    net.measured = None
+    module[0].weight = nn.Parameter(torch.ones(4, 3, 3, 3))
+    assert wa.expanded_weights(net, "input", "0").provenance.weights_hash == wa.load(module, input=spec).weights_hash

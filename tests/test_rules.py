@@ -173,6 +173,9 @@ ARITHMETIC = {
     "gate_of_same_shape": fn(lambda m, y: m.b(m.a(y) * torch.sigmoid(m.e(y))), a=conv(4, 4), e=conv(4, 4), b=conv(4, 3)),
     "gate_per_position": fn(lambda m, y: m.b(y * m.e(y).sigmoid()), e=conv(4, 1, padding=1), b=conv(4, 3)),
     "two_alike": fn(lambda m, y: m.b(m.a(y) * m.e(y)), a=conv(4, 4), e=conv(4, 4), b=conv(4, 3)),
+    "spread_by_both": fn(lambda m, y: m.b(m.a(y).mean((2, 3), keepdim=True) * m.e(y)), a=conv(4, 4), e=conv(4, 1), b=conv(4, 3)),
+    "gate_and_value": fn(lambda m, y: m.b(m.a(y) * torch.sigmoid(z := m.e(y)) + z), a=conv(4, 4), e=conv(4, 4), b=conv(4, 3)),
+    "divisor_and_value": fn(lambda m, y: m.b(m.a(y) / (z := m.e(y)) + z), a=conv(4, 4), e=conv(4, 4), b=conv(4, 3)),
     "divided_by_data": fn(lambda m, y: m.b(m.a(y) / (1 + y.abs().mean(1, keepdim=True))), a=conv(4, 4, padding=1), b=conv(4, 3)),
     "strides_meet": fn(lambda m, y: m.b(y[:, :, ::2] + y[:, :, :11]), b=conv(4, 3)),
     "strides_meet_without_parameters": fn(lambda m, y: m.a(y)[:, :, :11] + y[:, :, ::2], a=conv(4, 4, padding=1)),
@@ -421,6 +424,7 @@ HELD = {
     "two_alike": ["first", "second"],
     "squared": ["first"],
     "divided_by_data": ["divisor"],
+    "spread_by_both": ["second"],
 }
 
 
@@ -433,6 +437,16 @@ def test_data_dependent_factors_are_held_at_their_measured_mean(measured, case: 
     plain = check_everywhere(known.net, "stem", case, known, edges=0, gate="identity")
     assert all("held at 1" in r.became and not r.factor for r in plain.replaced)
     assert not np.allclose(plain.values, weights.values)
+
+
+@pytest.mark.parametrize(
+    ("case", "held"), [("gate_and_value", "second factor held at 1"), ("divisor_and_value", "divisor held at 1")]
+)
+def test_a_path_that_is_cut_is_told(truth, case: str, held: str) -> None:
+    """A source that reaches the target through a gate, and along another way as well."""
+    known = truth("arithmetic")
+    weights = check_everywhere(known.net, f"{case}.e", case, known, edges=2)
+    assert held in {r.became for r in weights.replaced}
 
 
 MAXIMA = [(of, c) for of in ("pools", "signals") for c in BANKS[of][1] if "max" in c and c[:3] not in ("ada", "glo")]
@@ -489,6 +503,7 @@ REFUSED = {
     "largest_channel": (fn(lambda y: y.amax(1, keepdim=True).expand(-1, 4, -1, -1)), "amax", ""),
     "mean_of_the_batch": (fn(lambda y: y - y.mean(0, keepdim=True)), "mean", "batch axis"),
     "mean_of_everything": (fn(lambda y: y - y.mean()), "sub", "axes"),
+    "batch_joined": (fn(lambda y: y.reshape(-1, 2, 6, 5).flip(1).view(-1, 4, 6, 5)), "view", "joins the batch axis"),
     "floored": (fn(lambda y: torch.div(y, 2, rounding_mode="floor")), "div", "rounded"),
     "kernel_from_the_data": (
         fn(lambda y: F.conv2d(y, y.mean((0, 2, 3)).view(1, 4, 1, 1).expand(4, 4, 3, 3))), "conv2d", "its weight depends on the input",

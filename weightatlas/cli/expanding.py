@@ -30,7 +30,7 @@ Source = Annotated[str, typer.Option("--from", help="the earlier layer, or input
 Target = Annotated[str, typer.Option("--to", help="the later layer")]
 Through = Annotated[str | None, typer.Option(help="a layer between them: what cancels on the way through it")]
 Units = Annotated[str | None, typer.Option(help="target units, e.g. 3,17 (default: all; a figure shows the first 6)")]
-Gate = Annotated[str, typer.Option(help="of non-linearities: expected, identity, batchnorm, measured or a number")]
+Gate = Annotated[str, typer.Option(help="of non-linearities: expected, identity, batchnorm or a number")]
 Skip = Annotated[str | None, typer.Option(help="paths without parameters: include (default) or exclude")]
 At = Annotated[str | None, typer.Option(help="target position Y,X whose map is wanted")]
 Top = Annotated[int | None, typer.Option(help="how many connections (default: 10; a figure has its own)")]

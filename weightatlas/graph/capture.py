@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -150,6 +151,8 @@ def _cannot(module: nn.Module, stack: list[str], error: Exception) -> GraphError
         )
     where = f" in {stack[-1]!r}" if stack and stack[-1] else ""
     why = str(error).strip().splitlines()
+    if re.search(r"\bs\d+\b", why[0] if why else ""):  # the name that torch.export gives the batch size
+        why[0] += " (s… is the batch size: take it from x.shape[0], no view or loop may have it written in)"
     return GraphError(
         f"{type(module).__name__} cannot be captured: torch.export stopped{where}: "
         f"{why[0] if why else type(error).__name__}. Expanded weights and the graph need a forward without decisions "

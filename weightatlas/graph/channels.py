@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import fx
 #: Operators whose output has its channels first, and last.
 _FIRST = {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d"}
 _LAST = {"linear", "addmm", "mm", "matmul"}
+_RESHAPING = {"view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten"}
 
 
 def groups_of(now: Sequence[int], before: Sequence[int]) -> list[tuple[list[int], list[int]]]:
@@ -81,13 +83,14 @@ def _next(node: fx.Node, axis: int, shape: tuple[int, ...], before: tuple[int, .
         i, j = (d % count - 1 for d in args[1:3])
         return j if axis == i else i if axis == j else axis
     if name in ("select", "mean", "sum", "amax", "unbind") and len(shape) < len(before):
-        dims = args[1] if len(args) > 1 else 0
+        dims = args[1] if len(args) > 1 and args[1] is not None else ()
         gone = [d % (len(before) + 1) - 1 for d in (dims if isinstance(dims, Sequence) else [dims])]
         return axis - sum(g < axis for g in gone)
     if name == "stack":
         dim: Any = node.kwargs.get("dim", args[1] if len(args) > 1 else 0)
         return axis + (dim % count - 1 <= axis)
-    if shape != before and name in ("view", "_unsafe_view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten"):
+    apart = math.prod(shape) == math.prod(before)  # the batch is not joined with others
+    if apart and shape != before and name in _RESHAPING:
         for now, old in groups_of(shape, before):
             if axis in old:
                 return now[0] if now else 0

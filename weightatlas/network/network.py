@@ -27,6 +27,13 @@ def package_version() -> str:
         return "0+unknown"
 
 
+def _sum(tensor: Tensor) -> str:
+    """A tensor's sum as text, so that NaN equals NaN."""
+    if tensor.is_quantized:
+        return str(int(tensor.int_repr().sum()))
+    return str(tensor.detach().sum().item()) if tensor.numel() else ""
+
+
 class Network:
     """A trained network whose weights can be read. Made by :func:`weightatlas.load`.
 
@@ -49,6 +56,7 @@ class Network:
     ) -> None:
         self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
         self.measured: Statistics | None = None
+        self._hashed: tuple[Any, str] | None = None
 
     @cached_property
     def observation(self) -> Observation:
@@ -70,11 +78,25 @@ class Network:
             return checkpoint_table(self.tensors, self.name, self.notes)
         return module_table(self.observation, self.name, self.notes)
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
-        """SHA-256 (hex) over names, types, shapes and bytes of all weights and buffers."""
+        """SHA-256 (hex) over names, types, shapes and bytes of all weights and buffers, as they are now."""
+        tensors = self._present()
+        # quicker than hashing, and seen by nearly every change: where each tensor is, its edits, its sum
+        looks = tuple((n, t.data_ptr(), t._version, _sum(t)) for n, t in tensors.items() if t.layout == torch.strided)
+        if self._hashed is None or self._hashed[0] != looks:
+            self._hashed = looks, self._digest(tensors)
+        return self._hashed[1]
+
+    def _present(self) -> dict[str, Tensor]:
+        """All weights by name as the module holds them now."""
+        if self.module is None:
+            return self.tensors
+        return {k: v for k, v in self.module.state_dict().items() if isinstance(v, Tensor)}
+
+    def _digest(self, tensors: dict[str, Tensor]) -> str:
         digest = hashlib.sha256()
-        for name, tensor in self.tensors.items():
+        for name, tensor in tensors.items():
             digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
             plain = tensor.int_repr() if tensor.is_quantized else tensor.detach()
             plain = plain if plain.layout == torch.strided else plain.to_dense()

@@ -102,7 +102,10 @@ def checked_units(units: Any, count: int, where: str) -> list[int]:
     if units is None:
         return list(range(count))
     try:
-        chosen = [u.__index__() for u in units]
+        given = list(units)
+        if any(isinstance(u, bool) or str(getattr(u, "dtype", "")) == "bool" for u in given):
+            raise TypeError("a mask is no list of numbers")
+        chosen = [u.__index__() for u in given]
     except (TypeError, AttributeError) as error:
         raise ArgumentError(f"units of {where} must be integers like [0, 3, 17], not {units!r}") from error
     wrong = [u for u in chosen if not 0 <= u < count]

@@ -158,12 +158,13 @@ class Gates:
         return isinstance(self.gate, Mapping) or self.gate in ("expected", "measured")
 
     def follows(self, step: Step, node: fx.Node, other: fx.Node) -> bool:
-        """Of a value and its gate, the value; of a quotient, the dividend; of two equals, both."""
+        """Of a value and its gate, the value (the larger one); of a quotient, the dividend; of two equals, both."""
         if step.operator.startswith("div"):
             return node is step.node.args[0]
         own, their = shape_of(node), shape_of(other)
-        if own != their:
-            return own == step.shape()
+        if own != their:  # where both are spread out, the value is the one that has all channels
+            axis, whole = channel_axis(step), step.shape()
+            return own == whole or (their != whole and own[axis:][:1] == whole[axis : axis + 1])
         return not (_bounded(node) and not _bounded(other))
 
     def norm(self, step: Step, kernel: Kernel, over: tuple[int, ...], centred: bool) -> Kernel:

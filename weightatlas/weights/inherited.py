@@ -58,7 +58,7 @@ class Inherited:
 
     def _reads(self, node: fx.Node) -> list[fx.Node]:
         name = operator_of(node)
-        if name in ("add", "sub", "cat", "mul", "getitem") or name in _SAME or is_pointwise(str(node.target)):
+        if name in ("add", "sub", "cat", "mul", "getitem", "slice") or name in _SAME or is_pointwise(str(node.target)):
             return [n for n in node.all_input_nodes if n in self.graph.dependent]
         return []
 
@@ -78,6 +78,8 @@ class Inherited:
         parts = [m for m in known if m is not None]
         if not inputs or len(parts) < len(inputs):
             return None
+        if name == "slice":
+            return self._sliced(node, parts[0])
         if name in _SAME:
             return parts[0] if self._keeps_channels(node, inputs[0]) else None
         if is_pointwise(str(node.target)):
@@ -122,6 +124,15 @@ class Inherited:
         if any(n > 1 for i, n in enumerate(value.shape) if i != axis + 1):
             return None
         return value.flatten().expand(shape[axis]).cpu()
+
+    def _sliced(self, node: fx.Node, whole: Moments) -> Moments | None:
+        """Of the channels that were taken; of positions, the same."""
+        args: list[Any] = [*node.args, None, None, None, None]
+        axis = (args[1] or 0) % (len(shape_of(node)) + 1) - 1
+        if axis != self.graph.channel_axes[node]:
+            return whole
+        taken = slice(args[2], args[3], args[4])
+        return Moments(whole.mean[taken], whole.deviation[taken])
 
     def _batch_norm(self, node: fx.Node) -> Moments | None:
         if "batch_norm" not in operator_of(node):

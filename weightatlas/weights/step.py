@@ -126,7 +126,8 @@ def no_rule(graph: Graph, node: fx.Node, why: str = "") -> GraphError:
     """The error for an operator that cannot be passed, with its module and what to do."""
     name = operator_of(node)
     stack = (node.meta.get("nn_module_stack") or {}).values()
-    inside = name in ATTENTION or any("Attention" in str(kind) for _, kind in stack)
+    mixing = name in ATTENTION and (len(node.args) < 2 or sum(n in graph.dependent for n in node.all_input_nodes) > 1)
+    inside = mixing or "softmax" in name or any("Attention" in str(kind) for _, kind in stack)
     attention = " Attention is not supported yet: read the layers before and after it." * inside
     return GraphError(
         f"no rule for the operator {node.target} in module {graph.address(node)!r}{': ' + why if why else ''}."

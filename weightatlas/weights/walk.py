@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, GraphError, WeightAtlasError
 from ..graph import Graph, operator_of, shape_of
-from .kernel import Kernel, Span, total
+from .kernel import Kernel, NeedsPosition, Span, total
 from .reading import Reading
 from .rules import rule_for
 from .rules.table import built_in
@@ -167,9 +167,7 @@ class Walk:
             reading=self.reading,
             constants=self.constant,
         )
-        apart = self.fallback is not None and not built_in(step.operator)
-        passed = self.fallback(step) if apart and self.fallback else rule_for(step)(step)
-        for source, reached in passed:
+        for source, reached in self._applied(step):
             if source not in self._wanted:
                 continue
             found: Kernel | None = reached
@@ -178,6 +176,33 @@ class Walk:
                 if found is None:
                     continue
             held.setdefault(source, ([], []))[slot].append(found)
+
+    def _applied(self, step: Step) -> Passed:
+        """What a step's rule gives; a rule that a user registered is checked.
+
+        Raises:
+            GraphError: if that fails, or gives something else than pairs of a node and a kernel on it.
+        """
+        if built_in(step.operator):
+            return rule_for(step)(step)
+        if self.fallback is not None:
+            return self.fallback(step)
+        rule = rule_for(step)
+        where = f"the rule registered for {step.operator!r} (in module {step.address!r})"
+        try:
+            found = list(rule(step))
+        except (NeedsPosition, WeightAtlasError):
+            raise
+        except Exception as error:  # a user's own code
+            raise GraphError(f"{where} failed: {type(error).__name__}: {error}") from error
+        for pair in found:
+            fits = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Kernel)
+            if not fits or not isinstance(pair[0], fx.Node):
+                raise GraphError(f"{where} must give pairs (input node, kernel on it), not {pair!r}")
+            held = len(pair[1].axes), pair[1].values.ndim - 1
+            if set(held) != {len(shape_of(pair[0]))}:
+                raise GraphError(f"{where} gave a kernel of {held[1]} axes for an input of {len(shape_of(pair[0]))}")
+        return found
 
     def _has_parameters(self, node: fx.Node) -> bool:
         return any(n in self.graph.trained for n in node.all_input_nodes)

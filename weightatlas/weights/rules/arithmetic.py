@@ -79,7 +79,7 @@ def multiplied(step: Step) -> Passed:
         raise no_rule(step, "a rounded division")
     yield from _through(step, a, b, inverse)
     if inverse:
-        if step.depends(b) and step.wants(b) and step.reading.follows(step, b, a):  # pyright: ignore[reportArgumentType]
+        if step.wants(b) and _followed(step, b, a, True):
             yield from _through_divisor(step, a, b)
     else:
         yield from _through(step, b, a, False)
@@ -90,7 +90,7 @@ def _through(step: Step, node: Any, other: Any, inverse: bool) -> Passed:
     if not step.wants(node):
         return
     if step.depends(other):
-        if not step.reading.follows(step, node, other):
+        if not _followed(step, node, other, False):
             return
         factor = step.reading.held(step, other, inverse)
     elif isinstance(other, fx.Node):
@@ -102,6 +102,14 @@ def _through(step: Step, node: Any, other: Any, inverse: bool) -> Passed:
         factor = 1 / other if inverse else other
     scaled = step.kernel.scaled(factor, step.pinned)
     yield node, reduced(step, node, scaled)
+
+
+def _followed(step: Step, node: Any, other: Any, inverse: bool) -> bool:
+    """Whether a path goes on; if it is cut, what it leads to is held, which the reading remembers."""
+    followed = step.reading.follows(step, node, other)
+    if not followed:
+        step.reading.held(step, node, inverse)
+    return followed
 
 
 def _through_divisor(step: Step, a: Any, b: Any) -> Passed:
