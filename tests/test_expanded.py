@@ -103,8 +103,14 @@ def check_random(blocks: list[tuple], gate: str, begin: int, place: tuple[float,
     truth = Truth(net)
     grid = net.layers[target].grid
     at = tuple(int(p * (n - 1)) for p, n in zip(place, grid, strict=True))
-    there = wa.expanded_weights(net, source, target, gate=gate, at=at)
-    check_weights(net, there, truth=truth)
+    if truth.gradients(source, target, range(width), at).any():
+        check_weights(net, wa.expanded_weights(net, source, target, gate=gate, at=at), truth=truth)
+    else:  # a corner that sees nothing but padding, or gates that are shut on this input
+        try:
+            wa.expanded_weights(net, source, target, gate=gate, at=at)
+        except ArgumentError as error:
+            why = str(error)
+            assert "none that reaches the target's position" in why  # noqa: PT017
     inside = wa.expanded_weights(net, source, target, gate=gate)
     central = inside.at or (grid[0] // 2, grid[1] // 2)
     if placed(inside.select([0]), net.layers[source].grid, central)[1] == 0:  # the window fits into the grid
@@ -119,14 +125,14 @@ NETS = (
 )
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, database=None)
+@settings(max_examples=8, deadline=None, derandomize=True, database=None)
 @given(*NETS)
 def test_random_networks(blocks, gate: str, begin: int, place) -> None:
     check_random(blocks, gate, begin, place)
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(*NETS, st.just("more"))
 def test_more_random_networks(blocks, gate: str, begin: int, place, more: str) -> None:
     check_random(blocks, gate, begin, place)
