@@ -110,7 +110,7 @@ def check_random(blocks: list[tuple], gate: str, begin: int, place: tuple[float,
             wa.expanded_weights(net, source, target, gate=gate, at=at)
         except ArgumentError as error:
             why = str(error)
-            assert "none that reaches the target's position" in why  # noqa: PT017
+            assert "none that reaches the target's position" in why
     inside = wa.expanded_weights(net, source, target, gate=gate)
     central = inside.at or (grid[0] // 2, grid[1] // 2)
     if placed(inside.select([0]), net.layers[source].grid, central)[1] == 0:  # the window fits into the grid
