@@ -76,11 +76,9 @@ class TestConnections:
         tips = [n.find(f"{SVG}title").text for n in root.iter(f"{SVG}image")]
         assert tips[0].startswith(f"{tops[0].addresses[0]} on blocks.4.1:0, strength ")
 
-    def test_what_direct_weights_note_is_not_said_twice(self):
-        w = weights(
-            replaced=(Replaced("ReLU6", "a", "identity"),) * 2,
-            provenance=Provenance("net", notes=("2 ReLU6 read as: identity", "the map depends on the position: 3")),
-        )
+    def test_notes_that_the_fields_tell_are_not_said_twice(self):
+        told = ("2 ReLU6 read as the identity", "the map of target position (3, 3), clipped to the source grid")
+        w = weights(replaced=(Replaced("ReLU6", "a", "identity"),) * 2, provenance=Provenance("net", notes=told))
         caption = wa.figures.connections(w).caption
         assert caption.endswith("inhibits. 2 ReLU6 read as the identity.")
         assert "position" not in caption
@@ -296,4 +294,4 @@ def test_a_trained_block(lite0):
     w = wa.direct_weights(lite0, "blocks.4.2")
     drawn = wa.figures.connections(w, [3, 12], k=10)
     assert drawn.data["shares"] == pytest.approx([w.top(u, 10).share for u in (3, 12)])
-    assert "2 ReLU6 read as the identity; the residual path around the convolutions is left out." in drawn.caption
+    assert "2 ReLU6 read by their expected derivative (batch norm); the skip path is left out." in drawn.caption
