@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?= demo
+SIDE_BY_SIDE := -n 2 --dist loadfile  # two processes, a file's tests in one of them
 
 .PHONY: demo test fast lint docs bench clean
 
@@ -10,10 +11,10 @@ demo: .venv/.demo  ## install, and write demo/index.html for the embedded networ
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
 
 test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 fast: .venv/.dev  ## the tests that take less than a few seconds each
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 lint: .venv/.dev  ## style and types
 	$(BIN)/ruff check .

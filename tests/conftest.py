@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 import weightatlas as wa
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
