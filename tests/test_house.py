@@ -26,9 +26,10 @@ MAY = {
     "graph": {"records", "models", "network"},
     "weights": {"records", "network", "graph"},
     "bands": {"records", "network", "weights"},
+    "featurevis": {"records", "network", "graph"},
     "factor": {"records"},
     "figures": {"records"},
-    "builder": {"records", "models", "network", "graph", "weights", "bands", "factor", "figures"},
+    "builder": {"records", "models", "network", "graph", "weights", "featurevis", "bands", "factor", "figures"},
     "cli": {"weightatlas"},
     "notebook": {"records", "figures"},
     "weightatlas": {
@@ -37,6 +38,7 @@ MAY = {
         "network",
         "graph",
         "weights",
+        "featurevis",
         "bands",
         "factor",
         "figures",
@@ -44,7 +46,7 @@ MAY = {
         "notebook",
     },
 }
-TORCH = {"models", "network", "graph", "weights", "factor"}
+TORCH = {"models", "network", "graph", "weights", "featurevis", "factor"}
 
 
 def part(path):

@@ -9,6 +9,7 @@ Open a network, look at what its units are made of::
     f = wa.factorize(w, rank=3)
     wa.figures.nmf_grid(f).save("blocks.4.1.svg")
     wa.banding(net)
+    wa.visualize(net, "blocks.4.1", units=[3, 17])
 
 Names are loaded when first used, so importing the package is quick and does not import torch.
 """
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .records import base as records_base
 
 if TYPE_CHECKING:
+    from . import featurevis as featurevis
     from . import figures as figures
     from .bands import banding as banding
     from .builder import figure as figure
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     from .errors import WeightAtlasError as WeightAtlasError
     from .errors import WeightAtlasWarning as WeightAtlasWarning
     from .factor import factorize as factorize
+    from .featurevis import Recipe as Recipe
+    from .featurevis import visualize as visualize
     from .graph import layer_graph as layer_graph
     from .models import InputSpec as InputSpec
     from .network import Network as Network
     from .network import load as load
     from .records import Factors as Factors
+    from .records import FeatureImages as FeatureImages
     from .records import Weights as Weights
     from .records import agreement as agreement
     from .weights import direct_weights as direct_weights
@@ -60,6 +65,10 @@ _HOMES = {
     "factorize": "factor",
     "Factors": "records",
     "banding": "bands",
+    "visualize": "featurevis",
+    "featurevis": "featurevis",
+    "Recipe": "featurevis",
+    "FeatureImages": "records",
     "figures": "figures",
     "figure": "builder",
     "overview": "builder",
@@ -82,6 +91,10 @@ __all__ = [
     "factorize",
     "Factors",
     "banding",
+    "visualize",
+    "featurevis",
+    "Recipe",
+    "FeatureImages",
     "figures",
     "figure",
     "overview",

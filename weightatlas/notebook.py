@@ -6,7 +6,7 @@ from typing import Any
 
 from . import figures
 from .errors import WeightAtlasError
-from .records import Banding, Factors, LayerGraph, LayerTable, Paths, Weights
+from .records import Banding, Factors, FeatureImages, LayerGraph, LayerTable, Paths, Weights
 
 UNITS_SHOWN = 3
 
@@ -24,6 +24,8 @@ def show(record: Any) -> str:
             return figures.banding_plot(record).html()
         if isinstance(record, Factors) and record.nonnegative == "space":
             return figures.nmf_grid(record).html()
+        if isinstance(record, FeatureImages):
+            return figures.contact_sheet(record).html()
         if isinstance(record, LayerGraph):
             return figures.graph_figure(record).html()
         if isinstance(record, Paths):

@@ -10,12 +10,15 @@ from .. import figures
 from ..bands import banding
 from ..errors import ArgumentError, unknown_name
 from ..factor import factorize
+from ..featurevis import Recipe, visualize
 from ..figures import Figure, Palette
 from ..network import Network
 from ..records import By, Weights
 from ..weights import direct_weights, expanded_paths, expanded_weights
 
-Kind = Literal["weights", "expanded", "paths", "banding"]
+Kind = Literal["weights", "features", "expanded", "paths", "banding"]
+#: Units of a layer that are pictured if nobody says which.
+PICTURED = 20
 RGB = 3
 
 
@@ -24,18 +27,21 @@ def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -
 
     Args:
         net: an open network.
-        kind: ``"weights"`` (of one layer), ``"expanded"`` (between two layers), ``"paths"`` (between two layers through
-            a third) or ``"banding"`` (of all).
+        kind: ``"weights"`` (of one layer), ``"features"`` (pictures of what its units detect), ``"expanded"`` (between
+            two layers), ``"paths"`` (between two layers through a third) or ``"banding"`` (of all).
         layer: the layer whose weights are shown; of expanded weights and paths, the target.
         options: for ``"weights"``: ``units``, ``rank`` (3), ``method`` (``"posneg"``), ``per_unit`` (False), ``seed``
-            (0), ``fold_norm`` (True), ``palette``; for ``"expanded"``: ``source``, ``units``, ``k`` (8), ``by``
-            (``"l2"``), ``gate``, ``skip``, ``at``, ``palette``; for ``"paths"``: ``source``, ``through``, ``units``,
-            ``k`` (6), ``gate``, ``palette``; for ``"banding"``: ``permutations``, ``seed``, ``palette``.
+            (0), ``fold_norm`` (True), ``palette``; for ``"features"``: ``units``, ``recipe`` (``"display"``),
+            ``batch``, ``seed`` (0), ``device``, ``progress``, as in :func:`weightatlas.visualize`; for ``"expanded"``:
+            ``source``, ``units``, ``k`` (8), ``by`` (``"l2"``), ``gate``, ``skip``, ``at``, ``palette``; for
+            ``"paths"``: ``source``, ``through``, ``units``, ``k`` (6), ``gate``, ``palette``; for ``"banding"``:
+            ``permutations``, ``seed``, ``palette``.
 
     Returns:
         For ``"weights"``, what suits the layer. One that reads RGB pixels is shown in its own colours, a depthwise
-        one as signed maps, any other as the RGB grid of its factors. For ``"expanded"`` the strongest sources of each
-        unit, for ``"paths"`` the pairs of units whose influence cancels most.
+        one as signed maps, any other as the RGB grid of its factors. For ``"features"`` a contact sheet. For
+        ``"expanded"`` the strongest sources of each unit, for ``"paths"`` the pairs of units whose influence cancels
+        most.
 
     Raises:
         ArgumentError, UnknownNameError: for a kind, layer or option that does not exist or does not go together.
@@ -47,6 +53,7 @@ def figure(net: Network, kind: Kind, layer: str | None = None, **options: Any) -
     """
     kinds: dict[str, Callable[..., Figure]] = {
         "weights": weights_figure,
+        "features": features_figure,
         "expanded": expanded_figure,
         "paths": paths_figure,
         "banding": banding_figure,
@@ -128,6 +135,24 @@ def _usual_rank(weights: Weights, per_unit: bool) -> int:
 def is_factorized(weights: Weights) -> bool:
     """Whether weights are drawn through their factors, not in their own colours or as signed maps."""
     return not figures.has_own_colours(weights) and weights.values.shape[1] > 1
+
+
+def features_figure(
+    net: Network,
+    layer: str,
+    *,
+    units: Iterable[int] | None = None,
+    recipe: str | Recipe = "display",
+    batch: int | str = "auto",
+    seed: int = 0,
+    device: Any = None,
+    progress: Callable[[float, int], None] | None = None,
+) -> Figure:
+    """Pictures of what the units of a layer detect; see :func:`figure`."""
+    chosen = net.layers[layer].unit_indices(units)[: None if units is not None else PICTURED]
+    return figures.contact_sheet(
+        visualize(net, layer, units=chosen, recipe=recipe, batch=batch, seed=seed, device=device, progress=progress)
+    )
 
 
 def expanded_figure(

@@ -15,7 +15,7 @@ from ..models import FAMILIES
 from ..network import Network
 from ..records import Layer, atomic_write
 from ..weights import direct_weights
-from .kinds import drawn_weights, expanded_figure, is_factorized, paths_figure
+from .kinds import drawn_weights, expanded_figure, features_figure, is_factorized, paths_figure
 
 #: How many layers an overview shows, the first one included.
 OVERVIEW_LAYERS = 4
@@ -23,6 +23,8 @@ OVERVIEW_UNITS = 30
 #: Units whose expanded weights are shown, and how many layers with kernels these span.
 EXPANDED_UNITS = 4
 SPAN = 2
+#: Units that are pictured.
+PICTURED_UNITS = 20
 LONGEST_STEM = 80
 
 
@@ -33,8 +35,9 @@ def overview(
     layers: list[str] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    pictures: Callable[[float, int], None] | None = None,
 ) -> Path:
-    """A folder to look at: layer table, weights of four layers, expanded weights, banding, and a page that shows them.
+    """A folder to look at: weights of four layers, pictures of units, expanded weights, banding, and a page of them.
 
     Args:
         net: an open network or checkpoint.
@@ -44,6 +47,7 @@ def overview(
             depthwise convolutions inside them. A block that holds a banded layer is factorized unit by unit.
         seed: of factorizations and permutations.
         progress: called with a few words before every step.
+        pictures: called with (done, in all) while feature visualizations are rendered.
 
     Returns:
         The path of ``index.html``.
@@ -75,6 +79,8 @@ def overview(
             if layers is not None:
                 raise
             sections.append(_told_section(name, error))
+    tell("pictures of units")
+    sections += _features_section(net, chosen, seed, folder, pictures)
     tell("expanded weights")
     sections += _expanded_sections(net, chosen, folder)
     tell("page")
@@ -108,6 +114,31 @@ def _weights_section(net: Network, layer: str, seed: int, banded: list[str], fol
     heading = f"<h2 class=unseen>Weights of {figures.escape(layer)}</h2>"
     command = _recipe(net, ["weights", layer], {"units": units, **asked}, f"{name}.svg")
     return f"<section>{heading}{drawn.html()}{command}</section>"
+
+
+def _features_section(
+    net: Network, chosen: list[str], seed: int, folder: Path, progress: Callable[[float, int], None] | None
+) -> list[str]:
+    """What units of the layer in the middle detect; why not, where that cannot be."""
+    if net.module is None or net.input is None or len(net.input.shape) != 3:
+        return []
+    layer = _pictured(chosen)
+    units = range(min(PICTURED_UNITS, net.layers[layer].units))
+    options = {"units": units, "seed": seed}
+    try:
+        drawn = features_figure(net, layer, **options, progress=progress)
+    except (ArgumentError, LoadError, WeightValuesError) as error:
+        return [_told_section(f"Pictures of {layer}", error)]
+    file = f"{file_stem(layer, 'features')}.svg"
+    drawn.save(folder / file)
+    command = _recipe(net, ["features", layer], options, file)
+    heading = f"<h2 class=unseen>What units of {figures.escape(layer)} detect</h2>"
+    return [f"<section>{heading}{drawn.html()}{command}</section>"]
+
+
+def _pictured(chosen: list[str]) -> str:
+    """The layer whose units are pictured: the one before the last that is shown, where pictures are still quick."""
+    return chosen[-2] if len(chosen) > 1 else chosen[0]
 
 
 def _told_section(heading: str, error: Exception) -> str:
@@ -159,7 +190,7 @@ def _reads(net: Network, name: str) -> str:
 
 
 #: Commands whose figure has another name in Python, and options that are called otherwise.
-_COMMANDS = {"expanded": "expand", "paths": "expand"}
+_COMMANDS = {"expanded": "expand", "paths": "expand", "features": "render"}
 _FLAGS = {"source": "from", "k": "top"}
 
 
@@ -169,16 +200,16 @@ def _recipe(net: Network, what: list[str], options: dict[str, Any], file: str) -
     if net.module is not None and not published:
         words = ", ".join(["net", *(repr(w) for w in what), *(f"{k}={v!r}" for k, v in options.items())])
         return f"<pre>{figures.escape(f'wa.figure({words}).save({file!r})')}</pre>"
-    if what[0] in _COMMANDS:
+    if "source" in options:
         options = {"source": options["source"], "to": what[1], **options}
-        what = [_COMMANDS[what[0]]]
+        what = what[:1]
     named, flags = [net.name, *what[1:]], []
     for name, value in options.items():
         flag = f"--{_FLAGS.get(name, name).replace('_', '-')}"
         flags += [flag] if value is True else [flag, f"0-{value[-1]}" if isinstance(value, range) else str(value)]
     flags += ["-o", file]
     words = [*flags, "--", *named] if any(n.startswith("-") for n in named) else [*named, *flags]
-    return f"<pre>{figures.escape(shlex.join(['weightatlas', what[0], *words]))}</pre>"
+    return f"<pre>{figures.escape(shlex.join(['weightatlas', _COMMANDS.get(what[0], what[0]), *words]))}</pre>"
 
 
 def file_stem(layer: str, kind: str = "weights") -> str:

@@ -1,4 +1,4 @@
-"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand``."""
+"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 import weightatlas as wa
 
-from . import commands, expanding, graphs
+from . import commands, expanding, graphs, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -43,5 +43,6 @@ for _command in (
     commands.overview,
     graphs.graph,
     expanding.expand,
+    rendering.render,
 ):
     app.command()(_command)

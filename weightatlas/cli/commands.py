@@ -11,6 +11,7 @@ from rich.text import Text
 
 import weightatlas as wa
 
+from .rendering import bar
 from .telling import (
     WIDTH,
     AsJson,
@@ -140,13 +141,15 @@ def overview(
     layer: Annotated[list[str] | None, typer.Option(help="a layer to show; repeat for more")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Write a folder to look at: layer table, weights of four layers, expanded weights, banding, index.html."""
+    """Write a folder to look at: weights of four layers, pictures of units, expanded weights, banding, index.html."""
     with told():
-        index = wa.overview(
-            wa.load(model),
-            output,
-            layers=layer,
-            seed=seed,
-            progress=lambda words: print(f"  {line(words)}", file=sys.stderr),
-        )
+        with bar("  pictures") as pictures:
+            index = wa.overview(
+                wa.load(model),
+                output,
+                layers=layer,
+                seed=seed,
+                progress=lambda words: print(f"  {line(words)}", file=sys.stderr),
+                pictures=pictures,
+            )
         print(f"open {line(index)}")

@@ -12,6 +12,8 @@ from .grids import signed_maps as signed_maps
 from .lettering import visible as visible
 from .page import page as page
 from .scene import escape as escape
+from .sheets import contact_sheet as contact_sheet
+from .sheets import flat_colours as flat_colours
 from .strongest import UNITS_SHOWN as UNITS_SHOWN
 from .strongest import connections as connections
 from .tables import HEADERS as HEADERS

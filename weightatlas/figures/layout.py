@@ -19,6 +19,7 @@ FEW, MANY = 12, 60  # numbers of tiles between which they shrink
 TALLEST, THINNEST = 2.5, 10  # a picture is at most so many times as high as wide, and at least so many pixels thin
 LABEL_SIZE, LABEL_SPACE, SCALE_SPACE = 11, 17, 14
 RAMP = 130  # pixels of a colour scale
+RADIUS = 8  # pixels, of pictures' corners
 TITLE_SIZE, SUBTITLE_SIZE = 16, 13
 
 
@@ -30,13 +31,17 @@ class Tile:
         colours: uint8 ``[H, W, 3]``.
         address: ``layer:unit``.
         words: what it shows, for a tooltip and for those who cannot see it.
-        scale: its own scale, written under the address where tiles are normalised one by one.
+        scale: its own scale, written under the address where tiles are normalised one by one; or another number.
+        photo: drawn smoothly with rounded corners, as pictures are, not as squares.
+        missing: why there is no picture, written in its place.
     """
 
     colours: np.ndarray
     address: str
     words: str
     scale: str = ""
+    photo: bool = False
+    missing: str = ""
 
 
 def heading(scene: Scene, title: str, subtitle: str) -> float:
@@ -98,14 +103,26 @@ def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
     for i, tile in enumerate(tiles):
         middle = MARGIN + (i % columns) * (side + GAP) + side / 2
         top = y + (i // columns) * (high + space + GAP)
-        scene.pixels(middle - wide / 2, top, wide, high, tile.colours, tile.words)
-        scene.outline(middle - wide / 2, top, wide, high)
+        _picture(scene, tile, middle - wide / 2, top, wide, high)
         scene.text(middle, top + high + LABEL_SIZE + 3, labels[i], LABEL_SIZE, "quiet", mono=True, anchor="middle")
         if tile.scale:
             base = top + high + LABEL_SIZE + SCALE_SPACE + 2
             scene.text(middle, base, tile.scale, LABEL_SIZE, "quiet", anchor="middle")
     rows = math.ceil(len(tiles) / columns)
     return y + rows * (high + space + GAP)
+
+
+def _picture(scene: Scene, tile: Tile, x: float, y: float, wide: float, high: float) -> None:
+    if tile.missing:
+        scene.rect(x + 0.5, y + 0.5, wide - 1, high - 1, stroke="line", radius=RADIUS)
+        size = min(LABEL_SIZE, LABEL_SIZE * (wide - 8) / max(lettering.text_width(tile.missing, LABEL_SIZE), 1))
+        scene.text(x + wide / 2, y + high / 2 + size / 3, tile.missing, size, "quiet", anchor="middle")
+        scene.note(tile.words)
+    elif tile.photo:
+        scene.photo(x, y, wide, high, tile.colours, tile.words, RADIUS)
+    else:
+        scene.pixels(x, y, wide, high, tile.colours, tile.words)
+        scene.outline(x, y, wide, high)
 
 
 def magnitude(value: float) -> str:

@@ -14,6 +14,8 @@ from .theme import Theme, style
 
 #: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
 CELL = 8
+#: Device pixels to a pixel for which pictures are embedded, and how well they are kept (WebP's quality).
+FINE, QUALITY = 2, 90
 MARK = "#1b1b1f"
 
 
@@ -33,6 +35,23 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def webp_bytes(pixels: np.ndarray, width: float, height: float, radius: float) -> bytes:
+    """uint8 ``[H, W, 3]`` as a WebP with transparent corners, enlarged where it is shown larger than it is."""
+    from PIL import Image, ImageDraw
+
+    size = max(round(width * FINE), pixels.shape[1]), max(round(height * FINE), pixels.shape[0])
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
+    if radius:
+        mask = Image.new("L", (size[0] * 2, size[1] * 2), 0)
+        ImageDraw.Draw(mask).rounded_rectangle(
+            (0, 0, size[0] * 2 - 1, size[1] * 2 - 1), 2 * radius * size[0] / width, fill=255
+        )
+        picture.putalpha(mask.resize(size, Image.Resampling.BOX))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=QUALITY, method=4)
     return buffer.getvalue()
 
 
@@ -133,6 +152,18 @@ class Scene:
             f'<image x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
             f'preserveAspectRatio="none" style="image-rendering:pixelated" role="img" aria-label="{escape(words)}" '
             f'href="data:image/png;base64,{data}"><title>{escape(words)}</title></image>'
+        )
+        self.reach(y + height)
+
+    def photo(
+        self, x: float, y: float, width: float, height: float, colours: np.ndarray, words: str, radius: float = 0
+    ) -> None:
+        """A picture ``[H, W, 3]`` uint8, smooth and with rounded corners, and what it shows in words."""
+        data = base64.b64encode(webp_bytes(colours, width, height, radius)).decode()
+        self._parts.append(
+            f'<image x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
+            f'preserveAspectRatio="none" image-rendering="optimizeQuality" role="img" aria-label="{escape(words)}" '
+            f'href="data:image/webp;base64,{data}"><title>{escape(words)}</title></image>'
         )
         self.reach(y + height)
 

@@ -1,6 +1,7 @@
 """Opening networks: a module with its input specification, its layers, and what they can see."""
 
 from .loading import load as load
+from .memory import memory_free as memory_free
 from .network import Network as Network
 from .network import package_version as package_version
 from .observe import INPUT as INPUT
@@ -8,3 +9,4 @@ from .observe import LABELS as LABELS
 from .observe import Call as Call
 from .observe import Observation as Observation
 from .observe import evaluating as evaluating
+from .observe import sample_input as sample_input

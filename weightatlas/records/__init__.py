@@ -10,6 +10,7 @@ from .base import atomic_write as atomic_write
 from .connections import By as By
 from .connections import Connections as Connections
 from .factors import Factors as Factors
+from .features import FeatureImages as FeatureImages
 from .gradients import ExpectedGradient as ExpectedGradient
 from .graphs import GraphNode as GraphNode
 from .graphs import LayerGraph as LayerGraph

@@ -9,7 +9,6 @@ the result and the most that is alive at once, so that blocks of units can be ch
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..graph import shape_of
+from ..network import memory_free
 from .kernel import Kernel, NeedsPosition, Span, levelled, to_spans, total, windowed
 from .walk import Ends, Reached, Walk
 
@@ -124,21 +124,6 @@ def block_size(plan: Plan, count: int, held: int) -> int:
     """
     room = (ROOM - 1) * held + ROOM * plan.largest
     return max(1, min(count, room * count // max(INSIDE * plan.peak, 1)))
-
-
-def memory_free() -> int:
-    """Bytes of memory that can be had without swapping, as far as the system tells."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return 4 * GIB
 
 
 def check_budget(bytes_needed: int, budget: int | None, device: torch.device, what: str) -> None:

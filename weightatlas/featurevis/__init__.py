@@ -1,0 +1,27 @@
+"""Feature visualization: a picture of what every unit detects.
+
+Four nouns that compose: an :class:`Objective` says what to excite, a canvas what is optimised, transforms how it is
+seen, and a :class:`Recipe` holds the settings of all of them::
+
+    from weightatlas import featurevis as fv
+
+    both = fv.unit("blocks.4.1", 3) + fv.unit("blocks.4.1", 17)
+    wa.visualize(net, objective=both, recipe=fv.recipe_for(net, "blocks.4.1").but(steps=96))
+"""
+
+from .objectives import At as At
+from .objectives import Objective as Objective
+from .objectives import Seen as Seen
+from .objectives import direction as direction
+from .objectives import directions as directions
+from .objectives import distance_from_grey as distance_from_grey
+from .objectives import diversity as diversity
+from .objectives import opacity as opacity
+from .objectives import total_variation as total_variation
+from .objectives import unit as unit
+from .objectives import units as units
+from .objectives import whole_layer as whole_layer
+from .prepared import Prepared as Prepared
+from .recipes import Recipe as Recipe
+from .recipes import recipe_for as recipe_for
+from .visualizing import visualize as visualize

@@ -1,0 +1,177 @@
+"""The loop: pictures that climb an objective, in batches.
+
+A step, for N pictures at once::
+
+    x = canvas.picture(z)                       [N, C, S, T]
+    g = ∂ Σ_n objective_n(network(view_n(x_n))) / ∂ z
+    m ← momentum · m + (1 − momentum) · g / rms_n(g)
+    z ← z + rate(t) · m, then canvas.keep_within(z)
+
+A gradient is divided by its own picture's root mean square, so pictures of one batch do not meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, WeightValuesError
+from .canvas import Canvas
+from .objectives import Objective, Seen
+from .plan import Plan
+from .prepared import Prepared
+
+#: Views whose mean is the value "with views".
+JUDGED_VIEWS = 4
+#: Share of the first step's rate at which the last step goes.
+LAST_RATE = 0.1
+
+Told = Callable[[int], None]
+
+
+@dataclass
+class Batch:
+    """Pictures of one batch, with what they reach.
+
+    Args:
+        images: ``[N, C (+ alpha), h, w]``, values 0 … 1: the view in the middle.
+        reached: the objective of these, ``[N]``.
+        viewed: mean over random views, ``[N]``.
+        begun: the objective at the start, ``[N]``.
+        pushed: largest root mean square that the gradient had, ``[N]``; 0 where there never was one.
+    """
+
+    images: Tensor
+    reached: Tensor
+    viewed: Tensor
+    begun: Tensor
+    pushed: Tensor
+
+
+class Renderer:
+    """Everything that batches of one rendering share.
+
+    Args:
+        prepared: the network.
+        plan: sizes and recipe.
+    """
+
+    def __init__(self, prepared: Prepared, plan: Plan) -> None:
+        self.prepared, self.plan, self.recipe = prepared, plan, plan.recipe
+        self.canvas = Canvas(plan.frame, prepared.device)
+
+    def batch(self, objective: Objective, seeds: Sequence[int], told: Told | None = None, steps: int = 0) -> Batch:
+        """Renders one picture for each seed.
+
+        Args:
+            objective: for as many pictures.
+            seeds: each decides its picture's start, views and noise.
+            told: called with the number of steps done.
+            steps: to take of the recipe's, 0 for all.
+        """
+        r = self.recipe
+        draws = [torch.Generator().manual_seed(s) for s in seeds]
+        grains = [torch.Generator().manual_seed(_other(s)) for s in seeds]
+        z = self.canvas.start(draws)
+        numbers = self.plan.views.draw(draws, r.steps + JUDGED_VIEWS)
+        begun = self.judge(objective, z)
+        push = torch.zeros_like(z.detach())
+        pushed = torch.zeros(len(seeds), device=z.device)
+        for t in range(steps or r.steps):
+            gradient = self.gradient(objective, z, numbers[t], grains)
+            rms = gradient.abs().square().flatten(1).mean(1).sqrt()
+            if not torch.isfinite(rms).all():
+                gradient, rms = _without_faults(gradient, rms)
+            pushed = torch.maximum(pushed, rms)
+            shape = (-1, *[1] * (z.ndim - 1))
+            with torch.no_grad():
+                push.mul_(r.momentum).add_(gradient / rms.clamp_min(1e-30).view(shape), alpha=1 - r.momentum)
+                z.add_(push, alpha=self._rate(t))
+                self.canvas.keep_within(z)
+            if told is not None:
+                told(t + 1)
+        viewed = torch.stack([self.judge(objective, z, numbers[r.steps + v]) for v in range(JUDGED_VIEWS)]).mean(0)
+        with torch.no_grad():
+            shown = self.canvas.picture(z)
+            shown = shown if self.plan.views.wrapped else self.plan.views.centre(shown)
+        return Batch(shown, self.judge(objective, z), viewed, begun, pushed)
+
+    def gradient(self, objective: Objective, z: Tensor, numbers: Tensor, grains: list[torch.Generator]) -> Tensor:
+        """The direction in which the objective grows, of the shape of z."""
+        value = self._value(objective, z, numbers, grains, self.recipe.leak)
+        if not value.requires_grad:
+            raise ArgumentError(f"{objective!r} does not depend on the image; is there a path from the input to it?")
+        (found,) = torch.autograd.grad(value.sum(), z)
+        return found
+
+    @torch.no_grad()
+    def judge(self, objective: Objective, z: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """The objective's values ``[N]``, of the middle view or of random ones."""
+        return self._value(objective, z, numbers, None, 0.0)
+
+    def _value(
+        self, objective: Objective, z: Tensor, numbers: Tensor | None, grains: list[torch.Generator] | None, leak: float
+    ) -> Tensor:
+        views = self.plan.views
+        picture = self.canvas.picture(z)
+        view = views.centre(picture) if numbers is None else views(picture, numbers, grains)
+        return self.value(objective, view, leak)
+
+    def value(self, objective: Objective, view: Tensor, leak: float = 0.0) -> Tensor:
+        """The objective's values ``[N]`` of pictures ``[N, C (+ alpha), h, w]`` as they are."""
+        channels = self.prepared.spec.channels
+        seen, alpha = view, None
+        if self.recipe.alpha:
+            seen, alpha = view[:, :channels], view[:, channels]
+            noise = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)).to(seen.device)
+            seen = seen * alpha[:, None] + noise * (1 - alpha[:, None])
+        if objective.layers:
+            outputs = self.prepared(seen, leak, self.plan.held)
+            outputs = {k: self.plan.window(k, v) for k, v in outputs.items()}
+        else:
+            outputs = {}
+        value = objective.score(Seen(outputs, seen, alpha))
+        if value.shape != (len(view),):
+            raise ArgumentError(f"{objective!r} gave {tuple(value.shape)} values for {len(view)} pictures")
+        return value
+
+    def _rate(self, t: int) -> float:
+        fall = (1 + math.cos(math.pi * t / self.recipe.steps)) / 2
+        return self.recipe.rate * (LAST_RATE + (1 - LAST_RATE) * fall)
+
+    def bytes_of_one(self, objective: Objective) -> int:
+        """Memory that one picture's step keeps for its way back."""
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        z = self.canvas.start([torch.Generator().manual_seed(0)])
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            self._value(objective.of([0]), z, torch.zeros(1, 4), None, self.recipe.leak)
+        return sum(kept.values())
+
+
+def _without_faults(gradient: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients with zero where they are not finite; a picture without any finite number stays where it is."""
+    whole = torch.isfinite(rms)
+    if not whole.any() and not torch.isfinite(gradient.abs()).any():
+        raise WeightValuesError("the gradient is not finite for any picture; does the network hold NaN or infinity?")
+    shape = (-1, *[1] * (gradient.ndim - 1))
+    return torch.where(whole.view(shape), gradient, torch.zeros_like(gradient)), torch.where(whole, rms, 0.0)
+
+
+def _other(seed: int) -> int:
+    return seed_of("noise", seed)
+
+
+def seed_of(*parts: object) -> int:
+    """A seed that depends on all its parts and on nothing else."""
+    return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:7], "big")
