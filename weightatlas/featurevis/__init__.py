@@ -14,13 +14,13 @@ from .objectives import Objective as Objective
 from .objectives import Seen as Seen
 from .objectives import direction as direction
 from .objectives import directions as directions
-from .objectives import distance_from_grey as distance_from_grey
-from .objectives import diversity as diversity
-from .objectives import opacity as opacity
-from .objectives import total_variation as total_variation
 from .objectives import unit as unit
 from .objectives import units as units
 from .objectives import whole_layer as whole_layer
+from .penalties import distance_from_grey as distance_from_grey
+from .penalties import diversity as diversity
+from .penalties import opacity as opacity
+from .penalties import total_variation as total_variation
 from .prepared import Prepared as Prepared
 from .recipes import Recipe as Recipe
 from .recipes import recipe_for as recipe_for

@@ -1,12 +1,7 @@
-"""What changes on the way through a network while pictures are made: leaks, and padding that is left out.
+"""Padding that is left out.
 
-Both act on functions, whether modules or code call them, and only inside a ``with`` of the thread at hand.
-
-**Leak.** ReLU and its kin pass no gradient where they saturate, so a unit that starts dead stays dead. Backwards they
-pass ``leak`` times the gradient there; forwards nothing changes.
-
-**Interior.** Positions of a layer that see no padding have the same value whether the network pads or not. So padding
-is left out and every tensor remembers which part of the padded network's own grid it holds::
+Positions of a layer that see no padding have the same value whether the network pads or not. So padding is left out and
+every tensor remembers which part of the padded network's own grid it holds::
 
     padded network:   . . 2 3 4 5 6 . .        crop = 2, size = 9
     held here:            2 3 4 5 6
@@ -18,7 +13,6 @@ that computes paddings from it computes those of the network at its own input si
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,11 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from ..errors import WeightAtlasError
+from ..network import tensors_in
+from .leaks import BOUNDED, OTHERS, RELU, RELU6
 
 Axes = tuple[int, int]
+Call = Callable[[Any, Any, Any], Any]
 
 
 class NoInteriorError(WeightAtlasError):
@@ -61,59 +57,9 @@ def held_by(value: Any) -> Held | None:
     return getattr(value, "_weightatlas_held", None)
 
 
-class Leak(torch.autograd.Function):
-    """A non-linearity with flat parts; backwards these pass ``leak`` of the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float, leak: float, inplace: bool) -> Tensor:
-        """``min(max(x, low), high)``."""
-        y = x.clamp_(low, high) if inplace else x.clamp(low, high)
-        if inplace:
-            ctx.mark_dirty(x)
-        ctx.save_for_backward(y)
-        ctx.bounds, ctx.leak = (low, high), leak
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient inside the bounds, ``leak`` times it outside."""
-        (y,), (g,) = ctx.saved_tensors, gradients
-        low, high = ctx.bounds
-        if math.isinf(high):
-            inner = torch.ops.aten.threshold_backward(g, y, low)
-        else:
-            inner = torch.ops.aten.hardtanh_backward(g, y, low, high)
-        return inner.lerp_(g, ctx.leak), None, None, None, None
-
-
-class LeakAnywhere(torch.autograd.Function):
-    """The same for any function of one number whose derivative vanishes somewhere."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], leak: float) -> Tensor:
-        """``function(x)``."""
-        with torch.enable_grad():
-            inner = x.detach().requires_grad_()
-            y = function(inner)
-        (slope,) = torch.autograd.grad(y.sum(), inner)
-        ctx.save_for_backward(torch.where(slope == 0, leak, slope))
-        return y.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The function's own gradient, ``leak`` where it has none."""
-        return gradients[0] * ctx.saved_tensors[0], None, None
-
-
-#: Functions with one flat side at 0; with two, from (0, 6); bounds given as arguments; other shapes.
-_RELU = {"relu", "relu_"}
-_RELU6 = {"relu6"}
-_BOUNDED = {"hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
-_OTHERS = {"hardswish", "hardsigmoid", "threshold"}
-_BOUND_NAMES = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"), "clip": ("min", "max")}
 #: Functions of one position, with any number of tensors that must agree in size.
 _POINTWISE = {
-    *(_RELU | _RELU6 | _BOUNDED | _OTHERS),
+    *(RELU | RELU6 | BOUNDED | OTHERS),
     *("gelu", "silu", "sigmoid", "tanh", "leaky_relu", "elu", "celu", "selu", "mish", "softplus", "softsign", "prelu"),
     *("dropout", "dropout2d", "feature_dropout", "alpha_dropout", "batch_norm", "contiguous", "clone", "to", "float"),
     *("add", "sub", "mul", "div", "true_divide", "neg", "abs", "exp", "square", "rsub", "where", "maximum", "minimum"),
@@ -126,133 +72,62 @@ _SPLITS = {"chunk", "split", "tensor_split", "unbind"}
 _POOLS = {"max_pool2d", "avg_pool2d"}
 
 
-class Rewriting(TorchFunctionMode):
-    """Applies leaks, and leaves padding out of tensors that :func:`hold` marks.
-
-    Args:
-        leak: share of the gradient that flat parts pass; 0 changes nothing.
-        defer: whether zeros around a tensor that a convolution reads next become that convolution's own padding,
-            which saves a copy. Until then the padded tensor has a shape and no values.
-    """
-
-    def __init__(self, leak: float = 0.0, defer: bool = False) -> None:
-        super().__init__()
-        self.leak, self.defer = leak, defer
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Calls the function, changed where it leaks or would pad."""
-        kwargs = kwargs or {}
-        if self.defer:
-            later = [t for t in _tensors((args, kwargs)) if hasattr(t, "_weightatlas_padding")]
-            if later:
-                return self._padded(func, args, kwargs, later)
-        marked = [t for t in _tensors((args, kwargs)) if held_by(t) is not None]
-        if marked:
-            return self._inside(func, args, kwargs, marked)
-        return self._plain(func, args, kwargs)
-
-    def _plain(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The function with its leak."""
-        name = getattr(func, "__name__", "")
-        if self.defer and name == "pad":
-            even = _even_padding(args, kwargs)
-            if even is not None:
-                return _later(args[0], even)
-        if self.leak and args and isinstance(args[0], Tensor) and args[0].requires_grad:
-            bounds = _bounds(name, args, kwargs)
-            if bounds is not None:
-                inplace = name.endswith("_") or bool(kwargs.get("inplace"))
-                inplace |= name in _RELU | _RELU6 and len(args) > 1 and args[1] is True
-                return Leak.apply(args[0], *bounds, self.leak, inplace)
-            if name in _OTHERS and not kwargs.get("inplace"):
-                return LeakAnywhere.apply(args[0], lambda x: func(x, *args[1:], **kwargs), self.leak)
-        return func(*args, **kwargs)
-
-    def _padded(self, func: Any, args: Any, kwargs: Any, later: Sequence[Tensor]) -> Any:
-        """A function of tensors that have yet to be padded."""
-        name = getattr(func, "__name__", "")
-        if name in ("__get__", "size", "dim") and not isinstance(told := func(*args, **kwargs), Tensor):
-            return told
-        if name == "conv2d" and len(later) == 1 and args and args[0] is later[0]:
-            given = {**dict(zip(_CONVOLUTION, args, strict=False)), **kwargs}
-            source, (y, x) = later[0]._weightatlas_padding  # pyright: ignore[reportAttributeAccessIssue]
-            if not isinstance(given.get("padding", 0), str):
-                own = _pair(given.get("padding", 0))
-                return torch.conv2d(**{**given, "input": source, "padding": (own[0] + y, own[1] + x)})
-        args, kwargs = _mapped((args, kwargs), _padded_now)
-        return self._plain(func, args, kwargs)
-
-    def _inside(self, func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor]) -> Any:
-        """The function on parts of tensors."""
-        name = getattr(func, "__name__", "")
-        first = args[0] if args else None
-        held = held_by(first)
-        if name == "__get__" or name == "size" or name == "dim":
-            return _told_shape(func, args, kwargs, held)
-        if name == "conv2d" and held is not None and len(marked) == 1:
-            return _convolve(func, args, kwargs, held)
-        if name == "pad" and held is not None and isinstance(first, Tensor):
-            return _skip_padding(first, args, kwargs, held)
-        if name in _POOLS and held is not None:
-            return _pool(func, name, args, kwargs, held)
-        if name in _JOINS and _channel_axis(args, kwargs, 1):
-            return _join(func, args, kwargs)
-        if (name in _SPLITS and _channel_axis(args, kwargs, 2)) or (name == "__getitem__" and _of_channels(args[1])):
-            out = func(*args, **kwargs)
-            for part in _tensors(out):
-                hold(part, held_by(marked[0]) or Held((0, 0), (0, 0)))
-            return out
-        if name in _POINTWISE:
-            return self._pointwise(func, args, kwargs, marked)
-        out = func(*args, **kwargs)
-        if any(True for _ in _tensors(out)):
-            raise NoInteriorError(f"{name or func} mixes positions")
-        return out
-
-    def _pointwise(self, func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor]) -> Tensor:
-        parts = [p for p in (held_by(t) for t in marked) if p is not None]
-        if len(parts) > 1:
-            common = _common(marked, parts)
-            pairs = zip(marked, parts, strict=True)
-            if any(_extent(t) != common.extent or p.crop != common.held.crop for t, p in pairs):
-                if func.__name__.endswith("_") or func.__name__.startswith("__i"):
-                    func = _OUT_OF_PLACE[func.__name__]  # the smaller result replaces the name, as Python's += does
-                args, kwargs = _mapped((args, kwargs), common.cut)
-        return hold(self._plain(func, args, kwargs), parts[0] if len(parts) == 1 else _common(marked, parts).held)
-
-
-def _even_padding(args: Any, kwargs: Any) -> Axes | None:
-    """Rows and columns of zeros, if it is as many above as below and left as right."""
-    given = {**dict(zip(("input", "pad", "mode", "value"), args, strict=False)), **kwargs}
-    pads = list(given.get("pad", ()))
-    if not isinstance(given.get("input"), Tensor) or given["input"].ndim != 4 or len(pads) != 4:
-        return None
-    zeros = given.get("mode", "constant") == "constant" and not given.get("value")
-    return (pads[2], pads[0]) if zeros and pads[0] == pads[1] >= 0 and pads[2] == pads[3] >= 0 else None
-
-
-def _later(tensor: Tensor, even: Axes) -> Tensor:
-    n, c, h, w = tensor.shape
-    stand_in = torch.empty((n, c, h + 2 * even[0], w + 2 * even[1]), dtype=tensor.dtype, device="meta")
-    stand_in._weightatlas_padding = (tensor, even)  # pyright: ignore[reportAttributeAccessIssue]
-    return stand_in
-
-
-def _padded_now(value: Any) -> Any:
-    waiting = getattr(value, "_weightatlas_padding", None)
-    if waiting is None:
-        return value
-    tensor, (y, x) = waiting
-    return functional.pad(tensor, (x, x, y, y))
-
-
-_CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _OUT_OF_PLACE = {
     **dict.fromkeys(("add_", "__iadd__"), torch.add),
     **dict.fromkeys(("sub_", "__isub__"), torch.sub),
     **dict.fromkeys(("mul_", "__imul__"), torch.mul),
     **dict.fromkeys(("div_", "__itruediv__"), torch.div),
 }
+
+
+def inside(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call: Call) -> Any:
+    """A function of tensors that hold parts of their grids.
+
+    Args:
+        func, args, kwargs: the call.
+        marked: the tensors among its arguments that hold parts.
+        call: calls functions that act on each position alone.
+
+    Raises:
+        NoInteriorError: for a function that mixes positions in another way than convolutions and pools do.
+    """
+    name = getattr(func, "__name__", "")
+    first = args[0] if args else None
+    held = held_by(first)
+    if name == "__get__" or name == "size" or name == "dim":
+        return _told_shape(func, args, kwargs, held)
+    if name == "conv2d" and held is not None and len(marked) == 1:
+        return _convolve(func, args, kwargs, held)
+    if name == "pad" and held is not None and isinstance(first, Tensor):
+        return _skip_padding(first, args, kwargs, held)
+    if name in _POOLS and held is not None:
+        return _pool(func, name, args, kwargs, held)
+    if name in _JOINS and _channel_axis(args, kwargs, 1):
+        return _join(func, args, kwargs)
+    if (name in _SPLITS and _channel_axis(args, kwargs, 2)) or (name == "__getitem__" and _of_channels(args[1])):
+        out = func(*args, **kwargs)
+        for part in tensors_in(out):
+            hold(part, held_by(marked[0]) or Held((0, 0), (0, 0)))
+        return out
+    if name in _POINTWISE:
+        return _pointwise(func, args, kwargs, marked, call)
+    out = func(*args, **kwargs)
+    if any(True for _ in tensors_in(out)):
+        raise NoInteriorError(f"{name or func} mixes positions")
+    return out
+
+
+def _pointwise(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call: Call) -> Tensor:
+    parts = [p for p in (held_by(t) for t in marked) if p is not None]
+    if len(parts) > 1:
+        common = _common(marked, parts)
+        pairs = zip(marked, parts, strict=True)
+        if any(_extent(t) != common.extent or p.crop != common.held.crop for t, p in pairs):
+            if func.__name__.endswith("_") or func.__name__.startswith("__i"):
+                func = _OUT_OF_PLACE[func.__name__]  # the smaller result replaces the name, as Python's += does
+            args, kwargs = mapped((args, kwargs), common.cut)
+    return hold(call(func, args, kwargs), parts[0] if len(parts) == 1 else _common(marked, parts).held)
 
 
 @dataclass(frozen=True)
@@ -300,14 +175,14 @@ def _told_shape(func: Any, args: Any, kwargs: Any, held: Held | None) -> Any:
 
 
 def _convolve(func: Any, args: Any, kwargs: Any, held: Held) -> Tensor:
-    given = {**dict(zip(_CONVOLUTION, args, strict=False)), **kwargs}
-    stride, dilation = _pair(given.get("stride", 1)), _pair(given.get("dilation", 1))
+    given = {**dict(zip(CONVOLUTION, args, strict=False)), **kwargs}
+    stride, dilation = pair(given.get("stride", 1)), pair(given.get("dilation", 1))
     reach = _reach(dilation, tuple(given["weight"].shape[-2:]))
     padding = given.get("padding", 0)
     if padding == "same":  # the odd pixel goes below and to the right
         pads = tuple((r // 2, r - r // 2) for r in reach)
     else:
-        pads = tuple((p, p) for p in ((0, 0) if padding == "valid" else _pair(padding)))
+        pads = tuple((p, p) for p in ((0, 0) if padding == "valid" else pair(padding)))
     x, out = _begin(given["input"], held, stride, pads, reach)
     bias, groups = given.get("bias"), given.get("groups", 1)
     return hold(torch.conv2d(x, given["weight"], bias, stride, 0, dilation, groups), out)
@@ -342,10 +217,10 @@ def _pool(func: Any, name: str, args: Any, kwargs: Any, held: Held) -> Tensor:
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     if given.get("return_indices") or given.get("divisor_override"):
         raise NoInteriorError(f"{name} with more than a result")
-    kernel = _pair(given["kernel_size"])
-    stride = _pair(given["stride"]) if given.get("stride") else kernel
-    dilation = _pair(given.get("dilation", 1))
-    padding = _pair(given.get("padding", 0))
+    kernel = pair(given["kernel_size"])
+    stride = pair(given["stride"]) if given.get("stride") else kernel
+    dilation = pair(given.get("dilation", 1))
+    padding = pair(given.get("padding", 0))
     reach = _reach(dilation, kernel)
     pads = tuple((p, p) for p in padding)
     x, out = _begin(given["input"], held, stride, pads, reach, bool(given.get("ceil_mode")))
@@ -392,44 +267,16 @@ def _of_channels(index: Any) -> bool:
     return all(part is Ellipsis or part == whole for part in index[2:])
 
 
-def _bounds(name: str, args: Any, kwargs: Any) -> tuple[float, float] | None:
-    """The bounds between which a function is the identity, if it is that and flat outside."""
-    plain = name.rstrip("_")
-    if name in _RELU:
-        return 0.0, math.inf
-    if name in _RELU6:
-        return 0.0, 6.0
-    if name not in _BOUNDED:
-        return None
-    if plain == "clamp_min":
-        low, high = kwargs.get("min", args[1] if len(args) > 1 else None), None
-    else:
-        default = (-1.0, 1.0) if plain == "hardtanh" else (None, None)
-        low, high = (
-            kwargs.get(key, args[1 + i] if len(args) > 1 + i else default[i])
-            for i, key in enumerate(_BOUND_NAMES[plain])
-        )
-    if low is None or isinstance(low, Tensor) or isinstance(high, Tensor):
-        return None
-    return float(low), math.inf if high is None else float(high)
-
-
-def _pair(value: Any) -> Axes:
+def pair(value: Any) -> Axes:
+    """A number or two as two."""
     numbers = tuple(value) if isinstance(value, Sequence) else (value,)
     return (numbers[0], numbers[-1])
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    return [t for v in value for t in _tensors(v)] if isinstance(value, list | tuple | type({}.values())) else []
-
-
-def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A nest of tuples, lists and dicts with every leaf changed."""
     if isinstance(value, tuple | list):
-        return type(value)(_mapped(v, change) for v in value)
+        return type(value)(mapped(v, change) for v in value)
     if isinstance(value, dict):
-        return {k: _mapped(v, change) for k, v in value.items()}
+        return {k: mapped(v, change) for k, v in value.items()}
     return change(value)

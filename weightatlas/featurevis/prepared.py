@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, WeightValuesError
 from ..network import Network, sample_input
-from .interior import Held, NoInteriorError, Rewriting, held_by, hold
+from .interior import Held, NoInteriorError, held_by, hold
+from .rewriting import Rewriting
 
 #: Largest difference to the network itself, relative to its largest output, that folding may bring.
 FOLDING_ERROR = 1e-3

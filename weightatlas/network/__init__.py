@@ -10,3 +10,4 @@ from .observe import Call as Call
 from .observe import Observation as Observation
 from .observe import evaluating as evaluating
 from .observe import sample_input as sample_input
+from .receptive import tensors_in as tensors_in
