@@ -18,6 +18,8 @@ Style = Literal["display", "quick", "max"]
 #: Positions of a layer along each axis whose mean is excited, where the canvas is made for the receptive field.
 REACH = 10
 LEAST_SIDE = 48  # pixels of such a canvas
+#: Of recipes that excite most.
+MOST_STEPS, MOST_SIDE = 128, 160
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def recipe_for(net: Network, layer: str, style: str = "display") -> Recipe:
     ==================  =======  ========  ======  =======  =====  ==================
     up to 5             mean     its own   4       none     32     .1
     6 … 11              mean     its own   8       none     40     .1
-    12 … 23             mean     112 px    16      none     48     .1
-    more, whole input   centre   160 px    16      ±15°     64     .3
+    12 … 23             mean     112 px    16      none     56     .1
+    more, whole input   centre   144 px    16      ±15°     56     .3
     no grid (logits)    unit     160 px    16      ±15°     96     .3
     ==================  =======  ========  ======  =======  =====  ==================
 
@@ -143,17 +145,21 @@ def recipe_for(net: Network, layer: str, style: str = "display") -> Recipe:
     elif stride < 12:
         base = Recipe(style, jitter=8, steps=40)
     elif stride < 24:
-        base = Recipe(style, side=112, jitter=16, steps=48)
+        base = Recipe(style, side=112, jitter=16, steps=56)
     else:
         grid = known.grid is not None and max(known.grid) > 1
         base = Recipe(
-            style, side=160, at="centre" if grid else "mean", jitter=16, rotate=15, scale=0.2, deviation=0.3,
-            steps=64 if grid else 96,
+            style, side=144 if grid else 160, at="centre" if grid else "mean", jitter=16, rotate=15, scale=0.2,
+            deviation=0.3, steps=56 if grid else 96, rate=0.4,
         )  # fmt: skip
     if style == "quick":
         return replace(base, steps=base.steps // 2)
     if style == "max":
-        return replace(base, steps=2 * base.steps, contrast=3.5, exponent=1.0, chroma=1.0, rotate=0, scale=0)
+        side = None if base.side is None else max(base.side, MOST_SIDE) if stride >= 24 else base.side
+        return replace(
+            base, side=side, steps=MOST_STEPS, leak=0.03, contrast=3.5, exponent=1.0, chroma=1.0,
+            jitter=min(base.jitter, 8), rotate=0.0, scale=0.0,
+        )  # fmt: skip
     return base
 
 
