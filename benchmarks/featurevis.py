@@ -4,9 +4,9 @@
 
 **speed**: seconds a unit at four depths, an estimate for all block outputs of the embedded network from eight units of
 each block, memory, and the share of the machine's own matrix product rate that the network's arithmetic reaches.
-**selectivity**: for each picture, the rank of its own unit among all units of its layer, when responses are standardised
-over crops of photos, pink and white noise. **transfer**: pictures of random class logits of EfficientNet-Lite0,
-classified by EfficientNet-Lite1 and -Lite2, which were trained apart. **diversity**: 1 − cosine between two pictures'
+**selectivity**: for each picture, the rank of its own unit among all units of its layer, when responses are
+standardised over crops of photos, pink and white noise. **transfer**: pictures of random class logits of
+EfficientNet-Lite0, classified by EfficientNet-Lite1 and -Lite2, which were trained apart. **diversity**: 1 − cosine between two pictures'
 standardised responses over all units of their layer, for two seeds of a unit and for two units.
 **lucent**: benchmarks/featurevis_peer.py; by default left out, since it takes a quarter of an hour.
 """
@@ -79,7 +79,7 @@ def arithmetic_share(net: wa.Network, layer: str, seconds: float) -> float:
     a, times = torch.rand(2048, 2048), []
     for _ in range(7):
         began = time.perf_counter()
-        a @ a
+        torch.matmul(a, a)
         times.append(time.perf_counter() - began)
     rate = 2 * 2048**3 / statistics.median(times)
     return counted.get_total_flops() * recipe.steps / seconds / rate

@@ -6,9 +6,9 @@ lucent (torch-lucent 0.1.8, the port of Lucid to PyTorch) is installed apart, in
 written for. It imports torchvision for one class, Normalize, which stands in here, since torchvision has no build for
 every torch. Set up as its documentation does: Fourier image of 224 pixels, Adam 0.05, standard transforms, 512 steps.
 
-Pictures are judged alike: the objective of the untouched network, without views, as a mean over nine shifts by −4, 0 and
-4 pixels; periodic canvases are tiled to 224 pixels. Ours uses the recipe "max" with fewer or more steps, eight units at a
-time; a unit has reached lucent's activation at the first number of steps whose picture is at least as good.
+Pictures are judged alike: the objective of the untouched network, without views, as a mean over nine shifts by −4, 0
+and 4 pixels; periodic canvases are tiled to 224 pixels. Ours uses the recipe "max" with fewer or more steps, all units
+of a layer at a time; a unit has reached lucent's activation at the first number of steps whose picture is as good.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SHIFTS = (-4, 0, 4)
 
 
 def lucent() -> Any:
-    """lucent's modules, installed on first use."""
+    """The peer's modules, installed on first use."""
     if not (FOLDER / "lucent").is_dir():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(FOLDER), *PACKAGES]
         subprocess.run(pip, check=True)
@@ -68,7 +68,7 @@ def lucent() -> Any:
 
 
 def peer_pictures(net: wa.Network, layer: str, unit: int, at: str, seed: int) -> tuple[list[Tensor], float]:
-    """lucent's pictures ``[1, 3, 224, 224]`` after the kept steps, and its seconds for all."""
+    """The peer's pictures ``[1, 3, 224, 224]`` after the kept steps, and its seconds for all."""
     objectives, param, render, transform = lucent()
     module = net.require_module("the benchmark")[0]
     make = objectives.channel if at == "mean" else objectives.neuron
