@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ArgumentError, MissingPackageError
 from ..records import atomic_write
 from . import lettering
-from .scene import Scene, escape
+from .scene import Scene, escape, shared_photos
 from .theme import Theme, inherited_style
 
 WIDTH = 720
@@ -101,16 +101,18 @@ class Figure:
                 f"{{.wa-figure>div[class]{{display:none}}.wa-figure>div.w{width}{{display:block}}"
                 f".wa-figure figcaption{{margin-left:{margin};margin-right:{margin}}}}}"
             )
-            drawing = self.compose(width).fragment(self.title, self.alt)
+            drawings.append(self.compose(width).fragment(self.title, self.alt))
+        shared, drawings = shared_photos(drawings)
+        for i, width in enumerate(BREAKPOINTS):
             hidden = "" if width == WIDTH else " hidden"  # where a reader removes styles, one is left
-            drawings.append(f'<div class="w{width}"{hidden}>{drawing}</div>')
+            drawings[i] = f'<div class="w{width}"{hidden}>{drawings[i]}</div>'
         return (
             "<style>.wa-box{container-type:inline-size}.wa-figure{margin:0}"
-            f".wa-figure svg{{width:100%;max-width:{BREAKPOINTS[-1]}px;height:auto;display:block}}"
+            f".wa-figure div>svg{{width:100%;max-width:{BREAKPOINTS[-1]}px;height:auto;display:block}}"
             f".wa-figure figcaption{{font:13px/1.5 {lettering.SANS};max-width:70ch;margin:12px {MARGIN}px 0;"
             "overflow-wrap:anywhere}.wa-figure small{display:block;margin-top:2px;opacity:.75}"
             f"{inherited_style('.wa-figure')}{''.join(steps)}</style>"
-            f'<div class="wa-box"><figure class="wa-figure">{"".join(drawings)}<figcaption>'
+            f'<div class="wa-box"><figure class="wa-figure">{shared}{"".join(drawings)}<figcaption>'
             f"{escape(self.caption)} <small>{escape(self.source)}</small></figcaption></figure></div>"
         )
 

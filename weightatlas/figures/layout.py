@@ -20,6 +20,7 @@ TALLEST, THINNEST = 2.5, 10  # a picture is at most so many times as high as wid
 LABEL_SIZE, LABEL_SPACE, SCALE_SPACE = 11, 17, 14
 RAMP = 130  # pixels of a colour scale
 RADIUS = 8  # pixels, of pictures' corners
+PHOTO = 1.4  # times the size of a map
 TITLE_SIZE, SUBTITLE_SIZE = 16, 13
 
 
@@ -60,14 +61,14 @@ def heading(scene: Scene, title: str, subtitle: str) -> float:
     return y + 14
 
 
-def columns_for(count: int, width: float, aspect: float) -> tuple[int, float]:
+def columns_for(count: int, width: float, aspect: float, larger: float = 1.0) -> tuple[int, float]:
     """How many tiles go side by side, and how wide each is.
 
-    Many tiles are smaller; among the column counts that fit, full rows are preferred to ragged ones.
+    Many tiles are smaller, photos ``larger``; among the column counts that fit, full rows are preferred to ragged ones.
     """
     share = min(max((count - FEW) / (MANY - FEW), 0.0), 1.0)
     wanted = TILE_RANGE[1] + (72 - TILE_RANGE[1]) * share
-    wanted *= min(max(math.sqrt(aspect), 0.6), 1.6)
+    wanted *= min(max(math.sqrt(aspect), 0.6), 1.6) * larger
     most = max(1, int((width + GAP) // (max(wanted * 0.7, TILE_RANGE[0]) + GAP)))
     least = min(most, math.ceil((width + GAP) / (wanted * 1.15 + GAP)))
     if count <= most:
@@ -96,7 +97,8 @@ def fitting_labels(addresses: Sequence[str], side: float) -> list[str]:
 def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
     """Tiles in rows from the left, each with its address under it; returns the next free y."""
     height, width = tiles[0].colours.shape[:2]
-    columns, side = columns_for(len(tiles), scene.width - 2 * MARGIN, width / height)
+    larger = PHOTO if any(t.photo for t in tiles) else 1.0
+    columns, side = columns_for(len(tiles), scene.width - 2 * MARGIN, width / height, larger)
     wide, high = picture_size(side, height, width)
     space = LABEL_SPACE + (SCALE_SPACE if any(t.scale for t in tiles) else 0)
     labels = fitting_labels([t.address for t in tiles], side)

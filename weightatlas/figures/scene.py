@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,8 +17,10 @@ from .theme import Theme, style
 
 #: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
 CELL = 8
-#: Device pixels to a pixel for which pictures are embedded, and how well they are kept (WebP's quality).
-FINE, QUALITY = 2, 90
+#: Least pixels to which pictures are enlarged before they are embedded, and how well they are kept (WebP's quality).
+FINE, QUALITY = 256, 90
+#: Pixels of a picture whose corners have just the radius that is asked for; others are rounded in proportion.
+REFERENCE = 128
 MARK = "#1b1b1f"
 
 
@@ -38,21 +43,44 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def webp_bytes(pixels: np.ndarray, width: float, height: float, radius: float) -> bytes:
-    """uint8 ``[H, W, 3]`` as a WebP with transparent corners, enlarged where it is shown larger than it is."""
+@lru_cache(maxsize=1024)
+def _webp(data: bytes, shape: tuple[int, int, int], round_by: float) -> str:
+    """A picture's pixels as WebP in base64, enlarged if small, with corners rounded by a share of its width."""
     from PIL import Image, ImageDraw
 
-    size = max(round(width * FINE), pixels.shape[1]), max(round(height * FINE), pixels.shape[0])
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS)
-    if radius:
+    height, width = shape[:2]
+    times = max(FINE / width, 1.0)
+    size = round(width * times), max(round(height * times), 1)
+    picture = Image.frombytes("RGB", (width, height), data).resize(size, Image.Resampling.LANCZOS)
+    if round_by:
         mask = Image.new("L", (size[0] * 2, size[1] * 2), 0)
-        ImageDraw.Draw(mask).rounded_rectangle(
-            (0, 0, size[0] * 2 - 1, size[1] * 2 - 1), 2 * radius * size[0] / width, fill=255
-        )
+        corners = (0, 0, size[0] * 2 - 1, size[1] * 2 - 1)
+        ImageDraw.Draw(mask).rounded_rectangle(corners, round(2 * round_by * size[0]), fill=255)
         picture.putalpha(mask.resize(size, Image.Resampling.BOX))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=QUALITY, method=4)
-    return buffer.getvalue()
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def shared_photos(drawings: Sequence[str]) -> tuple[str, list[str]]:
+    """Drawings of one page that hold each picture once: what they share, and the drawings that refer to it."""
+    symbols: dict[str, str] = {}
+
+    def refer(match: re.Match[str]) -> str:
+        placed, data, rest = match.groups()
+        name = f"wa-{hashlib.sha256(data.encode()).hexdigest()[:16]}"
+        symbols[name] = (
+            f'<symbol id="{name}" viewBox="0 0 1 1" preserveAspectRatio="none"><image width="1" height="1" '
+            f'preserveAspectRatio="none" href="data:image/webp;base64,{data}"/></symbol>'
+        )
+        return f'<use {placed}href="#{name}">{rest}</use>'
+
+    pattern = re.compile(r'<image ([^<>]*?)href="data:image/webp;base64,([^"]*)">(.*?)</image>', re.DOTALL)
+    referring = [pattern.sub(refer, drawing) for drawing in drawings]
+    if not symbols:
+        return "", referring
+    shared = '<svg width="0" height="0" style="position:absolute" aria-hidden="true">'
+    return f"{shared}{''.join(symbols.values())}</svg>", referring
 
 
 class Scene:
@@ -159,7 +187,8 @@ class Scene:
         self, x: float, y: float, width: float, height: float, colours: np.ndarray, words: str, radius: float = 0
     ) -> None:
         """A picture ``[H, W, 3]`` uint8, smooth and with rounded corners, and what it shows in words."""
-        data = base64.b64encode(webp_bytes(colours, width, height, radius)).decode()
+        pixels = np.ascontiguousarray(colours)
+        data = _webp(pixels.tobytes(), pixels.shape, radius / REFERENCE)  # the same at every width
         self._parts.append(
             f'<image x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
             f'preserveAspectRatio="none" image-rendering="optimizeQuality" role="img" aria-label="{escape(words)}" '
