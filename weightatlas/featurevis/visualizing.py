@@ -255,6 +255,8 @@ def _record(
     alive = _alive(made).numpy()
     pixels = (made.images.nan_to_num().permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     labels = wanted.descriptions if len(wanted.descriptions) == len(seeds) else wanted.descriptions * len(seeds)
+    if numbers:  # where they are excited is the recipe's to tell
+        labels = tuple(f"{layer}:{u}" for u in numbers)
     if not alive.all():
         notes += (f"{int((~alive).sum())} of {len(alive)} pictures came to nothing from {TRIES} starts",)
     alpha = pixels[..., channels] if renderer.recipe.alpha else np.zeros((0, 0, 0), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ TALLEST, THINNEST = 2.5, 10  # a picture is at most so many times as high as wid
 LABEL_SIZE, LABEL_SPACE, SCALE_SPACE = 11, 17, 14
 RAMP = 130  # pixels of a colour scale
 RADIUS = 8  # pixels, of pictures' corners
-PHOTO = 1.4  # times the size of a map
+PHOTO = 1.25  # times the size of a map
 TITLE_SIZE, SUBTITLE_SIZE = 16, 13
 
 
@@ -89,9 +90,13 @@ def picture_size(side: float, height: int, width: int) -> tuple[float, float]:
 
 
 def fitting_labels(addresses: Sequence[str], side: float) -> list[str]:
-    """Addresses as they fit under tiles of that width: all in full, or all as unit numbers alone."""
-    fits = all(lettering.text_width(a, LABEL_SIZE, mono=True) <= side + GAP / 3 for a in addresses)
-    return [a if fits else a.rpartition(":")[2] for a in addresses]
+    """Addresses as they fit under tiles of that width: all in full, or all as unit numbers alone; other words cut."""
+    room = side + GAP / 3
+    if all(lettering.text_width(a, LABEL_SIZE, mono=True) <= room for a in addresses):
+        return list(addresses)
+    if all(re.fullmatch(r".*:[0-9]+", a, re.DOTALL) for a in addresses):
+        return [a.rpartition(":")[2] for a in addresses]
+    return [lettering.shorten(a, LABEL_SIZE, room) for a in addresses]
 
 
 def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
@@ -109,7 +114,8 @@ def flow(scene: Scene, tiles: Sequence[Tile], y: float) -> float:
         scene.text(middle, top + high + LABEL_SIZE + 3, labels[i], LABEL_SIZE, "quiet", mono=True, anchor="middle")
         if tile.scale:
             base = top + high + LABEL_SIZE + SCALE_SPACE + 2
-            scene.text(middle, base, tile.scale, LABEL_SIZE, "quiet", anchor="middle")
+            number = lettering.shorten(tile.scale, LABEL_SIZE, side + GAP / 3, mono=False)
+            scene.text(middle, base, number, LABEL_SIZE, "quiet", anchor="middle")
     rows = math.ceil(len(tiles) / columns)
     return y + rows * (high + space + GAP)
 

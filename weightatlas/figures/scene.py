@@ -18,9 +18,9 @@ from .theme import Theme, style
 #: Side of one weight in an embedded picture: large enough that a viewer that smooths still shows squares.
 CELL = 8
 #: Least pixels to which pictures are enlarged before they are embedded, and how well they are kept (WebP's quality).
-FINE, QUALITY = 256, 90
+FINE, QUALITY = 320, 90
 #: Pixels of a picture whose corners have just the radius that is asked for; others are rounded in proportion.
-REFERENCE = 128
+REFERENCE = 160
 MARK = "#1b1b1f"
 
 
