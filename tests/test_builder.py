@@ -13,10 +13,14 @@ from PIL import Image
 from torch import nn
 
 import weightatlas as wa
-from weightatlas.builder import file_stem, overview_layers
+from weightatlas.builder import file_stem, kinds, overview_layers, pages
 from weightatlas.errors import ArgumentError, LoadError, UnknownNameError, WeightValuesError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+#: What an overview tells after the layers' weights.
+LAST_STEPS = ("pictures of units", "expanded weights", "page")
 
 
 def small():
@@ -92,6 +96,43 @@ class TestFigure:
             with pytest.raises(error):
                 wa.figure(net, "weights", "3", units=units)
 
+    def test_pictures_of_units(self, net):
+        recipe = wa.featurevis.Recipe(side=16, steps=2)
+        told = []
+        drawn = wa.figure(
+            net, "features", "3", units=[5, 0], recipe=recipe, seed=3, batch=1, device="cpu",
+            progress=lambda done, total: told.append((done, total)),
+        )  # fmt: skip
+        made = wa.visualize(net, "3", units=[5, 0], recipe=recipe, seed=3, batch=1)
+        assert np.array_equal(drawn.data["images"], made.images)
+        assert drawn.data["units"].tolist() == [5, 0]
+        assert drawn.title == "Feature visualizations of 3"
+        assert told == [(0.5, 2), (1, 2), (1.5, 2), (2, 2)]
+        other = wa.figure(net, "features", "3", units=[5, 0], recipe=recipe, seed=4).data["images"]
+        assert not np.array_equal(other, made.images)
+
+    def test_pictures_of_the_first_units(self):
+        torch.manual_seed(0)
+        wide = wa.load(nn.Sequential(nn.Conv2d(3, 25, 3)), input=wa.InputSpec(shape=(3, 8, 8)))
+        recipe = wa.featurevis.Recipe(side=4, steps=1)
+        assert wa.figure(wide, "features", "0", recipe=recipe).data["units"].tolist() == list(range(20))
+        assert len(wa.figure(wide, "features", "0", recipe=recipe, units=range(25)).data["units"]) == 25
+
+    def test_pictures_that_cannot_be(self, net):
+        with pytest.raises(
+            ArgumentError, match=r"'features' has no option 'rank'; it has units, recipe, batch, seed, dev"
+        ):
+            wa.figure(net, "features", "3", rank=2)
+        with pytest.raises(ArgumentError, match="needs a layer"):
+            wa.figure(net, "features")
+        with pytest.raises(UnknownNameError, match="nearest: 'quick'"):
+            wa.figure(net, "features", "3", recipe="quik")
+        with pytest.raises(UnknownNameError, match="no unit 8"):
+            wa.figure(net, "features", "3", units=[8])
+        vectors = wa.load(nn.Sequential(nn.Linear(5, 4)), input=wa.InputSpec(shape=(5,)))
+        with pytest.raises(ArgumentError, match="makes images"):
+            wa.figure(vectors, "features", "0")
+
     def test_banding(self, net):
         drawn = wa.figure(net, "banding", permutations=50, seed=3, palette="colorblind")
         assert drawn.data["rows"] == wa.banding(net, permutations=50, seed=3).to_dicts()
@@ -106,15 +147,21 @@ def commands(page):
 
 
 class TestOverview:
-    def test_of_the_embedded_network(self, lite0, tmp_path):
-        told = []
-        index = wa.overview(lite0, tmp_path / "new" / "demo", progress=told.append)
+    @pytest.mark.slow
+    def test_of_the_embedded_network(self, lite0, tmp_path, monkeypatch):
+        monkeypatch.setattr(pages, "PICTURED_UNITS", 2)
+        told, rendered = [], []
+        index = wa.overview(
+            lite0, tmp_path / "new" / "demo", progress=told.append, pictures=lambda *numbers: rendered.append(numbers)
+        )
         folder = index.parent
         layers = ["conv_stem", "blocks.2.1", "blocks.4.2", "blocks.6.0"]
         pictures = {f"weights-{layer}{suffix}" for layer in layers for suffix in (".svg", ".png")}
-        expanded = {"expanded-blocks.4.2.svg", "paths-blocks.4.2.svg"}
+        expanded = {"expanded-blocks.4.2.svg", "paths-blocks.4.2.svg", "features-blocks.4.2.svg"}
         assert set(os.listdir(folder)) == {"index.html", "layers.json", "banding.svg", *expanded} | pictures
-        assert told == ["layers", "banding", *(f"weights of {name}" for name in layers), "expanded weights", "page"]
+        assert told == ["layers", "banding", *(f"weights of {name}" for name in layers), *LAST_STEPS]
+        steps = wa.featurevis.recipe_for(lite0, "blocks.4.2").steps
+        assert rendered == [(pytest.approx(2 * (t + 1) / steps), 2) for t in range(steps)]
         page = index.read_text(encoding="utf-8")
         assert "4,652,008 parameters" in page  # what timm counts for tf_efficientnet_lite0
         assert all(f"<code>{name}</code></th>" in page for name in lite0.layers)
@@ -126,11 +173,19 @@ class TestOverview:
             else:
                 with Image.open(folder / picture) as opened:
                     assert opened.width == 1440
-        assert page.count("<figure") == 7
+        assert page.count("<figure") == 8
+        assert "<h2 class=unseen>What units of blocks.4.2 detect</h2>" in page
+        assert (
+            "weightatlas render efficientnet_lite0 blocks.4.2 --units 0-1 --seed 0 -o features-blocks.4.2.svg" in page
+        )
         assert "blue is its uppermost factor" in page  # the banded block, unit by unit
-        assert not re.search(r"(?:src|href)=\"(?!data:)", page)  # one file, nothing loaded
+        assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)  # one file, nothing loaded
+        assert set(re.findall(r"href=\"#([^\"]+)", page)) <= set(re.findall(r" id=\"([^\"]+)", page))
 
+    @pytest.mark.slow
     def test_the_printed_commands_make_the_same_files(self, lite0, tmp_path, monkeypatch):
+        monkeypatch.setattr(pages, "PICTURED_UNITS", 3)
+        monkeypatch.setattr(wa, "load", {"efficientnet_lite0": lite0}.__getitem__)  # opened once
         from typer.testing import CliRunner
 
         from weightatlas.cli import app
@@ -138,7 +193,10 @@ class TestOverview:
         index = wa.overview(lite0, tmp_path, layers=["conv_stem", "blocks.6.0"], seed=3)
         monkeypatch.chdir(tmp_path)
         printed = commands(index.read_text(encoding="utf-8"))
-        assert len(printed) == 5  # banding, two layers, expanded weights and paths
+        assert len(printed) == 6  # banding, two layers, pictures of units, expanded weights and paths
+        assert (
+            "weightatlas render efficientnet_lite0 conv_stem --units 0-2 --seed 3 -o features-conv_stem.svg" in printed
+        )
         for command in printed:
             program, *words = shlex.split(command)
             file = tmp_path / words[-1]
@@ -152,13 +210,79 @@ class TestOverview:
         index = wa.overview(net, tmp_path)
         monkeypatch.chdir(tmp_path)
         printed = commands(index.read_text(encoding="utf-8"))
-        assert len(printed) == 5  # banding, the first layer, the one that is spatial and dense, expanded weights, paths
+        # banding, the first layer, the one that is spatial and dense, pictures of units, expanded weights, paths
+        assert len(printed) == 6
+        assert "wa.figure(net, 'features', '0', units=range(0, 6), seed=0).save('features-0.svg')" in printed
         for line in printed:
             file = tmp_path / re.search(r"save\('(.+)'\)", line)[1]
             before = file.read_bytes()
             file.unlink()
             eval(line, {"wa": wa, "net": net})
             assert file.read_bytes() == before
+
+    def test_pictures_are_of_the_layer_before_the_last_that_is_shown(self, net, tmp_path):
+        for layers, layer in ((["0", "2", "3"], "2"), (["3", "0"], "3"), (["3"], "3")):
+            page = wa.overview(net, tmp_path / "-".join(layers), layers=layers, seed=2).read_text(encoding="utf-8")
+            assert page.count(f"<h2 class=unseen>What units of {layer} detect</h2>") == page.count("What units of") == 1
+            file = tmp_path / "-".join(layers) / f"features-{layer}.svg"
+            assert [p.name for p in file.parent.glob("features-*")] == [file.name]
+            drawn = wa.figure(net, "features", layer, units=range(net.layers[layer].units), seed=2)
+            assert file.read_text(encoding="utf-8") == drawn.svg()
+            assert drawn.html() in page
+
+    def test_twenty_units_are_pictured(self, tmp_path):
+        torch.manual_seed(0)
+        wide = wa.load(nn.Sequential(nn.Conv2d(3, 25, 3)), input=wa.InputSpec(shape=(3, 8, 8)))
+        told = []
+        wa.overview(wide, tmp_path, pictures=lambda done, total: told.append((done, total)))
+        assert told[-1] == (20, 20)
+        assert [d for d, _ in told] == sorted(d for d, _ in told)
+        words = (tmp_path / "features-0.svg").read_text(encoding="utf-8")
+        assert words.count("<image") + words.count("no result") == 20
+
+    @pytest.mark.parametrize("kind", ["vectors", "checkpoint"])
+    def test_pictures_are_absent_where_there_is_no_image_to_make(self, kind, tmp_path):
+        if kind == "vectors":
+            net = wa.load(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)), input=wa.InputSpec(shape=(5,)))
+        else:
+            torch.save({f"{n}.weight": torch.randn(6, 6, 3, 3) for n in "abc"}, tmp_path / "c.pt")
+            net = wa.load(tmp_path / "c.pt")
+        heard = []
+        page = wa.overview(net, tmp_path / "o", pictures=lambda *numbers: heard.append(numbers)).read_text("utf-8")
+        assert "What units of" not in page
+        assert "Pictures of" not in page
+        assert "features" not in "".join([*commands(page), *os.listdir(tmp_path / "o")])
+        assert not heard
+
+    @pytest.mark.parametrize("error", [ArgumentError, LoadError, WeightValuesError])
+    def test_a_rendering_that_fails_is_said_on_the_page(self, net, tmp_path, monkeypatch, error):
+        def visualize(*args, **more):
+            raise error("there is <no> way")
+
+        monkeypatch.setattr(kinds, "visualize", visualize)
+        page = wa.overview(net, tmp_path).read_text(encoding="utf-8")
+        assert "<section><h2>Pictures of 0</h2><p>there is &lt;no&gt; way</p></section>" in page
+        assert not list(tmp_path.glob("features-*"))
+        assert "Weights of 3" in page  # the rest is there
+        assert (tmp_path / "expanded-3.svg").exists()
+
+    def test_a_network_that_cannot_be_copied_still_has_its_page(self, tmp_path):
+        import threading
+
+        net = small()
+        net.module.lock = threading.Lock()
+        page = wa.overview(net, tmp_path).read_text(encoding="utf-8")
+        assert "<h2>Pictures of 0</h2>" in page
+        assert "cannot be copied" in page
+        assert "Weights of 3" in page
+
+    def test_weights_that_are_nan_are_said_of_pictures_too(self, tmp_path):
+        net = small()
+        with torch.no_grad():
+            net.module[0].weight[1, 0, 0, 0] = float("nan")
+        page = wa.overview(net, tmp_path).read_text(encoding="utf-8")
+        told = re.search(r"<h2>Pictures of 0</h2><p>(.*?)</p>", page)
+        assert "holds NaN or infinity" in told[1]
 
     def test_expanded_weights_two_layers_back(self, net):
         drawn = wa.figure(net, "expanded", "3", source="0", units=[4, 1], k=2)
@@ -280,3 +404,4 @@ def test_file_stems_are_safe_and_all_different():
     assert len(set(stems)) == len(names)
     assert all(re.fullmatch(r"weights-[\w.-]{0,90}", stem, re.ASCII) for stem in stems)
     assert file_stem("blocks.4.1") == "weights-blocks.4.1"
+    assert file_stem("blocks.4.1", "features") == "features-blocks.4.1"
