@@ -79,7 +79,8 @@ def overview(
             if layers is not None:
                 raise
             sections.append(_told_section(name, error))
-    tell("pictures of units")
+    if net.module is not None:
+        tell("pictures of units")
     sections += _features_section(net, chosen, seed, folder, pictures)
     tell("expanded weights")
     sections += _expanded_sections(net, chosen, folder)

@@ -37,9 +37,12 @@ class _Rate(ProgressColumn):
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[float, int], None]]:
     """What to call with (pictures done, pictures in all): a bar that knows its rate, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), _Rate())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(line(what), total=None, count="", visible=sys.stderr.isatty())
+        task = shown.add_task(line(what), total=None, count="")
 
         def tell(done: float, total: int) -> None:
             shown.update(task, completed=done, total=total, count=f"{int(done)} of {total}")
@@ -66,11 +69,15 @@ def render(
     """Render feature visualizations: a picture of what every unit of a layer detects, as a contact sheet."""
     with told():
         wa.figures.check_path(output)
+        wa.figures.check_width(width)
         if file is not None and file.suffix not in (".npz", ".safetensors"):
             raise ArgumentError(f"--save {file.name!r} must end in .npz or .safetensors")
         net = wa.load(model)
         known = net.layers[layer]
         chosen = parse_units(units) if units is not None else range(min(UNITS_RENDERED, known.units))
+        known.unit_indices(chosen)
+        if len(chosen) > wa.figures.MOST_SHOWN:
+            raise ArgumentError(f"{len(chosen)} pictures are more than the {wa.figures.MOST_SHOWN} of a sheet")
         settings = wa.featurevis.recipe_for(net, layer, recipe)
         if steps is not None:
             settings = settings.but(steps=steps)
@@ -81,7 +88,8 @@ def render(
                 device=device, progress=tell,
             )  # fmt: skip
         spent = time.monotonic() - began
+        save(wa.figures.contact_sheet(made), output, width, dark)
         if file is not None:
             made.save(file)
-        save(wa.figures.contact_sheet(made), output, width, dark)
-        print(f"{len(made)} pictures in {spent:.1f} s, {spent / len(made):.2f} s each")
+            print(f"wrote {line(file)}")
+        print(f"{len(made)} picture{'' if len(made) == 1 else 's'} in {spent:.1f} s, {spent / len(made):.2f} s each")

@@ -74,7 +74,10 @@ class Canvas:
         self.frame = frame
         self.planes = frame.channels + frame.alpha
         rows, columns = frame.size
-        y, x = torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(columns)[None]
+        y, x = (
+            torch.fft.fftfreq(rows, dtype=torch.float32)[:, None],
+            torch.fft.rfftfreq(columns, dtype=torch.float32)[None],
+        )
         longest = max(frame.size)
         f = torch.sqrt(y**2 + x**2) * longest  # cycles along the longer side
         fall = 1 / f.clamp(min=1) ** frame.exponent
@@ -83,20 +86,21 @@ class Canvas:
         twice[:, 0] = 1
         if columns % 2 == 0:
             twice[:, -1] = 1
-        fall = fall / torch.sqrt(((fall**2 * twice).sum() - fall[0, 0] ** 2) / (rows * columns))
+        waves = ((fall**2 * twice).sum() - fall[0, 0] ** 2) / (rows * columns)
+        fall = fall / torch.sqrt(waves if rows * columns > 1 else fall[0, 0] ** 2)
         self._fall = fall.to(device)
         ring = f.round().long().clamp(max=longest // 2)
         bands = int(ring.max()) + 1
         self._ring = ring.to(device)
         member = torch.nn.functional.one_hot(ring.reshape(-1), bands).float()
         self._mean = (member / member.sum(0).clamp(min=1)).to(device)
-        cap = torch.ones(self.planes)
+        cap = torch.ones(self.planes, dtype=torch.float32)
         if frame.colours is not None:
             cap[1 : frame.channels] = frame.chroma
         self._cap = cap[None, :, None].to(device)
         self._mix = None
         if frame.colours is not None:
-            mix = torch.tensor(frame.colours)
+            mix = torch.tensor(frame.colours, dtype=torch.float32)
             self._mix = (mix / mix.norm(dim=0).max()).to(device)
 
     def start(self, generators: list[torch.Generator]) -> Tensor:
@@ -106,7 +110,9 @@ class Canvas:
             shape: tuple[int, ...] = (self.planes, s, t)
         else:
             shape = (self.planes, s, t // 2 + 1) if kind == "maco" else (self.planes, s, t // 2 + 1, 2)
-        noise = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(self._fall.device)
+        noise = torch.stack([torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]).to(
+            self._fall.device
+        )
         if kind == "maco":
             return (noise * math.pi).requires_grad_()
         noise = noise * self.frame.deviation

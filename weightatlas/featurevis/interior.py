@@ -63,9 +63,37 @@ _POINTWISE = {
     *("gelu", "silu", "sigmoid", "tanh", "leaky_relu", "elu", "celu", "selu", "mish", "softplus", "softsign", "prelu"),
     *("dropout", "dropout2d", "feature_dropout", "alpha_dropout", "batch_norm", "contiguous", "clone", "to", "float"),
     *("add", "sub", "mul", "div", "true_divide", "neg", "abs", "exp", "square", "rsub", "where", "maximum", "minimum"),
-    *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__neg__", "__rtruediv__"),
+    *(
+        "__add__",
+        "__radd__",
+        "__sub__",
+        "__rsub__",
+        "__mul__",
+        "__rmul__",
+        "__truediv__",
+        "__neg__",
+        "__rtruediv__",
+        "__rdiv__",
+        "__pow__",
+        "pow",
+        "sqrt",
+        "rsqrt",
+    ),
     *("add_", "sub_", "mul_", "div_", "__iadd__", "__isub__", "__imul__", "__itruediv__", "type", "detach", "lerp"),
     *("channel_shuffle", "local_response_norm"),
+}
+#: Of these, functions whose vectors are one number a channel.
+_PER_CHANNEL = {"batch_norm", "prelu"}
+#: Functions that only ask for what is the same for a part.
+_HARMLESS = {
+    "untyped_storage",
+    "data_ptr",
+    "is_floating_point",
+    "is_complex",
+    "element_size",
+    "get_device",
+    "requires_grad_",
+    "register_hook",
 }
 _JOINS = {"cat", "concat", "concatenate"}
 _SPLITS = {"chunk", "split", "tensor_split", "unbind"}
@@ -111,11 +139,19 @@ def inside(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call: Ca
             hold(part, held_by(marked[0]) or Held((0, 0), (0, 0)))
         return out
     if name in _POINTWISE:
+        _refuse_grids(name, args, kwargs)
         return _pointwise(func, args, kwargs, marked, call)
-    out = func(*args, **kwargs)
-    if any(True for _ in tensors_in(out)):
-        raise NoInteriorError(f"{name or func} mixes positions")
-    return out
+    if name in _HARMLESS:
+        return func(*args, **kwargs)
+    raise NoInteriorError(f"{name or func} mixes positions")
+
+
+def _refuse_grids(name: str, args: Any, kwargs: Any) -> None:
+    """Tensors of their own for every position, such as coordinates, fit the padded grid alone."""
+    for other in tensors_in((args, kwargs)):
+        grid = other.shape[-2:] if other.ndim > 1 else (1, *other.shape) if name not in _PER_CHANNEL else ()
+        if held_by(other) is None and any(n > 1 for n in grid):
+            raise NoInteriorError(f"{name} with a constant for every position")
 
 
 def _pointwise(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call: Call) -> Tensor:

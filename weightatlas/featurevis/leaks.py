@@ -16,8 +16,19 @@ from torch import Tensor
 #: Functions with one flat side at 0; with two, from (0, 6); bounds given as arguments; other shapes.
 RELU = {"relu", "relu_"}
 RELU6 = {"relu6"}
-BOUNDED = {"hardtanh", "hardtanh_", "clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_"}
-OTHERS = {"hardswish", "hardsigmoid", "threshold"}
+BOUNDED = {
+    "hardtanh",
+    "hardtanh_",
+    "clamp",
+    "clamp_",
+    "clip",
+    "clip_",
+    "clamp_min",
+    "clamp_min_",
+    "clamp_max",
+    "clamp_max_",
+}
+OTHERS = {"hardswish", "hardsigmoid", "threshold", "_threshold"}
 _BOUND_NAMES = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"), "clip": ("min", "max")}
 
 
@@ -39,7 +50,7 @@ class Leak(torch.autograd.Function):
         """The gradient inside the bounds, ``leak`` times it outside."""
         (y,), (g,) = ctx.saved_tensors, gradients
         low, high = ctx.bounds
-        if math.isinf(high):
+        if math.isinf(high) and high > 0:
             inner = torch.ops.aten.threshold_backward(g, y, low)
         else:
             inner = torch.ops.aten.hardtanh_backward(g, y, low, high)
@@ -55,7 +66,7 @@ class LeakAnywhere(torch.autograd.Function):
         with torch.enable_grad():
             inner = x.detach().requires_grad_()
             y = function(inner)
-        (slope,) = torch.autograd.grad(y.sum(), inner)
+            (slope,) = torch.autograd.grad(y.sum(), inner)
         ctx.save_for_backward(torch.where(slope == 0, leak, slope))
         return y.detach()
 
@@ -72,9 +83,20 @@ def leaking(func: Any, name: str, args: Any, kwargs: Any, leak: float) -> Tensor
         inplace = name.endswith("_") or bool(kwargs.get("inplace"))
         inplace |= name in RELU | RELU6 and len(args) > 1 and args[1] is True
         return Leak.apply(args[0], *bounds, leak, inplace)
-    if name in OTHERS and not kwargs.get("inplace"):
-        return LeakAnywhere.apply(args[0], lambda x: func(x, *args[1:], **kwargs), leak)
+    if name in OTHERS:
+        written, plain = _written(name, args, kwargs)
+        out = LeakAnywhere.apply(args[0], plain(func), leak)
+        return args[0].copy_(out) if written else out
     return None
+
+
+def _written(name: str, args: Any, kwargs: Any) -> tuple[bool, Callable[[Any], Callable[[Tensor], Tensor]]]:
+    """Whether a function writes into its input, and the same function without doing so."""
+    place = 3 if "threshold" in name else 1
+    written = bool(kwargs.get("inplace", args[place] if len(args) > place else False))
+    rest = args[1:place]
+    named = {k: v for k, v in kwargs.items() if k != "inplace"}
+    return written, lambda func: lambda x: func(x, *rest, **named)
 
 
 def _bounds(name: str, args: Any, kwargs: Any) -> tuple[float, float] | None:
@@ -86,14 +108,15 @@ def _bounds(name: str, args: Any, kwargs: Any) -> tuple[float, float] | None:
         return 0.0, 6.0
     if name not in BOUNDED:
         return None
-    if plain == "clamp_min":
-        low, high = kwargs.get("min", args[1] if len(args) > 1 else None), None
+    if plain in ("clamp_min", "clamp_max"):
+        only = kwargs.get(plain[-3:], args[1] if len(args) > 1 else None)
+        low, high = (only, None) if plain == "clamp_min" else (None, only)
     else:
         default = (-1.0, 1.0) if plain == "hardtanh" else (None, None)
         low, high = (
             kwargs.get(key, args[1 + i] if len(args) > 1 + i else default[i])
             for i, key in enumerate(_BOUND_NAMES[plain])
         )
-    if low is None or isinstance(low, Tensor) or isinstance(high, Tensor):
+    if (low is None and high is None) or isinstance(low, Tensor) or isinstance(high, Tensor):
         return None
-    return float(low), math.inf if high is None else float(high)
+    return -math.inf if low is None else float(low), math.inf if high is None else float(high)

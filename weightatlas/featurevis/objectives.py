@@ -58,6 +58,7 @@ class Objective:
         count: number of pictures that it is for, ``None`` for any.
         take: the same objective for some of the pictures.
         coupled: whether pictures depend on one another, so that they must be rendered together.
+        binds: how firmly the description holds together: 0 a sum, 1 a product, 2 one thing.
     """
 
     score: Callable[[Seen], Tensor]
@@ -66,6 +67,7 @@ class Objective:
     count: int | None = None
     take: Callable[[Sequence[int]], Objective] | None = None
     coupled: bool = False
+    binds: int = 2
 
     @property
     def description(self) -> str:
@@ -79,20 +81,24 @@ class Objective:
 
     def __add__(self, other: Any) -> Objective:
         """The sum of two, or with a number."""
-        return _joined(self, other, operator.add, "+")
+        return _joined(self, other, "+")
 
     def __sub__(self, other: Any) -> Objective:
         """The difference of two, or to a number."""
-        return _joined(self, other, operator.sub, "−")
+        return _joined(self, other, "−")
+
+    def __rsub__(self, other: Any) -> Objective:
+        """A number less the objective."""
+        return -self + other
 
     def __radd__(self, other: Any) -> Objective:
         """So that ``sum`` works."""
-        return self if isinstance(other, int) and other == 0 else _joined(self, other, operator.add, "+")
+        return self if isinstance(other, int) and other == 0 else _joined(self, other, "+")
 
     def __mul__(self, factor: Any) -> Objective:
         """The objective times a number."""
         if isinstance(factor, Objective):
-            return _joined(self, factor, operator.mul, "·")
+            return _joined(self, factor, "·")
         return _scaled(self, _number(factor), f"{_number(factor):g} · ")
 
     __rmul__ = __mul__
@@ -117,8 +123,8 @@ def unit(layer: str, index: int, at: At = "mean") -> Objective:
     Args:
         layer: its name; a class logit is a unit of the network's last layer.
         index: of the unit.
-        at: ``"mean"`` over positions, their ``"peaks"`` (the root of the mean square of what is positive), the
-            ``"centre"`` position, or ``(y, x)`` on the layer's grid.
+        at: ``"mean"`` over positions, their ``"peaks"`` (the mean plus one deviation), the ``"centre"``
+            position, or ``(y, x)`` on the layer's grid.
 
     Example:
         >>> unit("blocks.4.1", 3) - 2 * unit("blocks.4.1", 17, at="centre")
@@ -165,7 +171,7 @@ def directions(
 ) -> Objective:
     """One direction a picture, ``[N, O]``; see :func:`direction`."""
     matrix = _matrix(vectors, layer)
-    if not cosine >= 0:
+    if isinstance(cosine, bool) or not isinstance(cosine, int | float) or not cosine >= 0:
         raise ArgumentError(f"cosine={cosine!r} must be a power from 0 to inf")
     unit_length = torch.from_numpy(matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).float()
     where = _place(at)
@@ -200,31 +206,54 @@ def _same_for_all(one: Objective) -> Objective:
     return replace(one, count=None, take=None)
 
 
-def _joined(a: Objective, b: Any, how: Callable[[Any, Any], Any], sign: str) -> Objective:
+_SIGNS: dict[str, tuple[Callable[[Any, Any], Any], int]] = {
+    "+": (operator.add, 0),
+    "−": (operator.sub, 0),
+    "·": (operator.mul, 1),
+}
+
+
+def _joined(a: Objective, b: Any, sign: str) -> Objective:
+    """Two objectives, or one and a number, in one; per picture where one of them is."""
     if not isinstance(b, Objective):
         value = _number(b)
-        words = tuple(f"{d} {sign} {value:g}" for d in a.descriptions)
-        kept = a.take
-        take = None if kept is None else (lambda rows: _joined(kept(rows), value, how, sign))
-        return replace(a, score=lambda seen: how(a.score(seen), value), descriptions=words, take=take)
+        if value < 0:  # said as one would
+            sign, value = {"+": "−", "−": "+"}[sign], -value
+        constant = f"{value:g}"
+        b = Objective(lambda seen: torch.tensor(value), (), (constant,))
     if a.count is not None and b.count is not None and a.count != b.count:
         raise ArgumentError(f"objectives for {a.count} and {b.count} pictures do not add up: {a!r}, {b!r}")
-    count = a.count if a.count is not None else b.count
+    how, binds = _SIGNS[sign]
     n = max(len(a.descriptions), len(b.descriptions))
     left, right = (d * n if len(d) == 1 else d for d in (a.descriptions, b.descriptions))
-    words = tuple(f"{x} {sign} {y}" for x, y in zip(left, right, strict=True))
+    words = tuple(
+        f"{_enclosed(x, a.binds, binds)} {sign} {_enclosed(y, b.binds, binds + (sign != '+'), second=True)}"
+        for x, y in zip(left, right, strict=True)
+    )
     take = None
     if a.take is not None or b.take is not None:
-        take = lambda rows: _joined(a.of(rows), b.of(rows), how, sign)  # noqa: E731
-    layers = tuple(dict.fromkeys(a.layers + b.layers))
-    return Objective(lambda s: how(a.score(s), b.score(s)), layers, words, count, take, a.coupled or b.coupled)
+        take = lambda rows: _joined(a.of(rows), b.of(rows), sign)  # noqa: E731
+    return Objective(
+        lambda seen: how(a.score(seen), b.score(seen)),
+        tuple(dict.fromkeys(a.layers + b.layers)),
+        words,
+        a.count if a.count is not None else b.count,
+        take,
+        a.coupled or b.coupled,
+        binds,
+    )
 
 
 def _scaled(a: Objective, factor: float, words: str) -> Objective:
     kept = a.take
     take = None if kept is None else (lambda rows: _scaled(kept(rows), factor, words))
-    told = tuple(f"{words}({d})" if " + " in d or " − " in d else f"{words}{d}" for d in a.descriptions)
-    return replace(a, score=lambda seen: factor * a.score(seen), descriptions=told, take=take)
+    told = tuple(f"{words}{_enclosed(d, a.binds, 1, second=True)}" for d in a.descriptions)
+    return replace(a, score=lambda seen: factor * a.score(seen), descriptions=told, take=take, binds=1)
+
+
+def _enclosed(words: str, binds: int, needed: int, *, second: bool = False) -> str:
+    """Words in brackets where they would be read otherwise: sums in products, what is subtracted, a second sign."""
+    return f"({words})" if binds < needed or (second and words.startswith(("−", "-"))) else words
 
 
 def _at(values: Tensor, at: At, layer: str) -> Tensor:
@@ -232,7 +261,8 @@ def _at(values: Tensor, at: At, layer: str) -> Tensor:
     if at == "mean":
         return values.mean((1, 2))
     if at == "peaks":
-        return (values.clamp(min=0).square().mean((1, 2)) + TINY).sqrt()
+        mean = values.mean((1, 2))
+        return mean + ((values - mean[:, None, None]).square().mean((1, 2)) + TINY).sqrt()
     h, w = values.shape[1:]
     y, x = (h // 2, w // 2) if at == "centre" else at
     if not (0 <= y < h and 0 <= x < w):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..network import Network
 from ..records import ReceptiveField
 from .canvas import IMAGENET_COLOURS, Frame
@@ -26,7 +27,7 @@ class Plan:
     """Sizes of one rendering.
 
     Args:
-        recipe: with nothing left to rules.
+        recipe: as it is used.
         frame: of the canvas.
         views: of it.
         held: the part of the input's grid that a view is, where padding is left out; else ``None``.
@@ -89,9 +90,10 @@ def make_plan(net: Network, prepared: Prepared, recipe: Recipe) -> Plan:
     if wrapped:
         canvas = _period(known, recipe.reach)
     else:
-        canvas = tuple(n + jitter - 2 * recipe.pad for n in size)
-        canvas = (canvas[0] + canvas[0] % 2, canvas[1] + canvas[1] % 2)
-    settled = replace(recipe, side=max(size), jitter=jitter)
+        canvas = size[0] + jitter - 2 * recipe.pad, size[1] + jitter - 2 * recipe.pad
+    if min(canvas) < 1:
+        raise ArgumentError(f"a recipe's pad={recipe.pad} leaves no canvas of a view of {size[0]} × {size[1]} pixels")
+    settled = replace(recipe, jitter=jitter)
     views = Views(size, jitter, recipe.rotate, recipe.scale, recipe.noise, recipe.pad, wrapped)
     return Plan(settled, _frame(net, recipe, canvas), views, held, inside, notes)
 
@@ -151,7 +153,7 @@ def _period(fields: Sequence[ReceptiveField], reach: int) -> Axes:
 
 def _refused(prepared: Prepared, size: Axes) -> str:
     """Why a network does not take images of a size; empty if it does."""
-    example = torch.full((1, prepared.spec.channels, *size), 0.5, device=prepared.device)
+    example = torch.full((1, prepared.spec.channels, *size), 0.5, dtype=torch.float32, device=prepared.device)
     try:
         with torch.no_grad():
             prepared(example)

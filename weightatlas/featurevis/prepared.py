@@ -70,10 +70,10 @@ class Prepared:
         self.name, self.spec = net.name, spec
         self.layers = tuple(dict.fromkeys(layers))
         for name in self.layers:
-            _check_layer(net, name)
+            check_layer(net, name)
         self._last = {n: net.layers[n].axes[-1:] == ("C",) and len(net.layers[n].axes) > 2 for n in self.layers}
         own = next((p.device for p in module.parameters()), torch.device("cpu"))
-        self.device = torch.device(device) if device is not None else own
+        self.device = _device(device) if device is not None else own
         self._local = threading.local()
         example = sample_input(module, spec).to(self.device, torch.float32)
         self._defer = False
@@ -84,7 +84,7 @@ class Prepared:
         self._defer = self._may_defer(example, truth)
         low, high = spec.value_range
         view = (1, -1, 1, 1)
-        mean, std = (torch.tensor(v, device=self.device).view(view) for v in (spec.mean, spec.std))
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=self.device).view(view) for v in (spec.mean, spec.std))
         self._scale, self._shift = (high - low) / std, (low - mean) / std
         self.interior, self.why_not = self._try_interior(example, truth)
 
@@ -162,10 +162,10 @@ class Prepared:
             count = watch.calls[name] = watch.calls.get(name, 0) + 1
             address = name if count == 1 else f"{name}#{count}"
             if address in watch.wanted:
-                # a module after this one may write into it
-                watch.seen[address] = _kept(_first_tensor(output))
+                watch.seen[address] = _first_tensor(output)
                 if watch.seen.keys() == watch.wanted:
                     raise _Stop
+                watch.seen[address] = _kept(watch.seen[address])  # a module after this one may write into it
 
         return leave
 
@@ -225,7 +225,22 @@ class Prepared:
         return True, ""
 
 
-def _check_layer(net: Network, name: str) -> None:
+def _device(name: Any) -> torch.device:
+    """The device of that name, tried out."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ArgumentError(f"device={name!r} cannot be used here: {first_line(error)}; try 'cpu'") from error
+    return device
+
+
+def check_layer(net: Network, name: str) -> None:
+    """Refuses a layer without units.
+
+    Raises:
+        ArgumentError: saying what its output is.
+    """
     layer = net.layers[name]
     if layer.units == 0:
         raise ArgumentError(f"{name!r} has no units: its output is not one tensor with a channel axis")
@@ -237,13 +252,15 @@ def _frozen(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor's values without gradient; shared where type and device are right already."""
     kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
     plain = tensor.detach().to(device, kind)
-    return nn.Parameter(plain, requires_grad=False) if isinstance(tensor, nn.Parameter) else plain
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(plain, requires_grad=False)
+    return plain.clone() if plain.data_ptr() == tensor.data_ptr() else plain  # a forward may count in a buffer
 
 
 def _kept(tensor: Tensor) -> Tensor:
     """The tensor as it is now, with the part that it holds."""
     held = held_by(tensor)
-    return tensor if held is None else hold(tensor, held)
+    return tensor.clone() if held is None else hold(tensor.clone(), held)
 
 
 def _first_tensor(output: Any) -> Tensor:
@@ -262,6 +279,8 @@ def _foldable(net: Network, layers: Sequence[str]) -> Iterator[tuple[str, str]]:
         if not isinstance(conv, nn.Conv2d | nn.Linear) or not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm1d):
             continue
         if layer.name in layers or {layer.name, layer.norm} & again or norm.running_var is None:
+            continue
+        if "weight" not in conv._parameters:  # computed from others: weight norm and its kin
             continue
         yield layer.name, layer.norm
 

@@ -86,8 +86,10 @@ class Recipe:
                 raise ArgumentError(f"a recipe's {field}={value!r} must be {'an integer' if whole else 'a number'}")
             if not low <= value <= high:
                 raise ArgumentError(f"a recipe's {field}={value!r} must be between {low:g} and {high:g}")
-        if self.side is not None and (not isinstance(self.side, int) or not 4 <= self.side <= 4096):
-            raise ArgumentError(f"a recipe's side={self.side!r} must be 4 … 4096 pixels, or None for the rule")
+        if not isinstance(self.alpha, bool):
+            raise ArgumentError(f"a recipe's alpha={self.alpha!r} must be True or False")
+        if self.side is not None and (not isinstance(self.side, int) or not 1 <= self.side <= 4096):
+            raise ArgumentError(f"a recipe's side={self.side!r} must be 1 … 4096 pixels, or None for the rule")
 
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some settings changed.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, WeightValuesError
+from ..errors import ArgumentError
 from .canvas import Canvas
 from .objectives import Objective, Seen
 from .plan import Plan
@@ -81,7 +81,7 @@ class Renderer:
         numbers = self.plan.views.draw(draws, r.steps + JUDGED_VIEWS)
         begun = self.judge(objective, z)
         push = torch.zeros_like(z.detach())
-        pushed = torch.zeros(len(seeds), device=z.device)
+        pushed = torch.zeros(len(seeds), dtype=torch.float32, device=z.device)
         for t in range(steps or r.steps):
             gradient = self.gradient(objective, z, numbers[t], grains)
             rms = gradient.abs().square().flatten(1).mean(1).sqrt()
@@ -128,7 +128,9 @@ class Renderer:
         seen, alpha = view, None
         if self.recipe.alpha:
             seen, alpha = view[:, :channels], view[:, channels]
-            noise = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)).to(seen.device)
+            noise = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
+                seen.device
+            )
             seen = seen * alpha[:, None] + noise * (1 - alpha[:, None])
         if objective.layers:
             outputs = self.prepared(seen, leak, self.plan.held)
@@ -155,15 +157,13 @@ class Renderer:
 
         z = self.canvas.start([torch.Generator().manual_seed(0)])
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            self._value(objective.of([0]), z, torch.zeros(1, 4), None, self.recipe.leak)
+            self._value(objective.of([0]), z, torch.zeros(1, 4, dtype=torch.float32), None, self.recipe.leak)
         return sum(kept.values())
 
 
 def _without_faults(gradient: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients with zero where they are not finite; a picture without any finite number stays where it is."""
+    """Gradients with zero where they are not finite: such a picture stays where it is."""
     whole = torch.isfinite(rms)
-    if not whole.any() and not torch.isfinite(gradient.abs()).any():
-        raise WeightValuesError("the gradient is not finite for any picture; does the network hold NaN or infinity?")
     shape = (-1, *[1] * (gradient.ndim - 1))
     return torch.where(whole.view(shape), gradient, torch.zeros_like(gradient)), torch.where(whole, rms, 0.0)
 

@@ -38,7 +38,7 @@ class Views:
 
     def draw(self, generators: list[torch.Generator], steps: int) -> Tensor:
         """The numbers of all steps, uniform in −1 … 1: ``[steps, N, 4]`` as shift y, shift x, turn, log scale."""
-        drawn = [torch.rand((steps, 4), generator=g) for g in generators]
+        drawn = [torch.rand((steps, 4), generator=g, dtype=torch.float32) for g in generators]
         return torch.stack(drawn, 1) * 2 - 1
 
     def __call__(self, canvas: Tensor, numbers: Tensor, generators: list[torch.Generator] | None = None) -> Tensor:
@@ -53,7 +53,7 @@ class Views:
         turned = self.rotate or self.scale
         seen = self._turned(canvas, numbers) if turned else self._shifted(canvas, numbers)
         if self.noise and generators is not None:
-            grain = torch.stack([torch.randn(seen.shape[1:], generator=g) for g in generators])
+            grain = torch.stack([torch.randn(seen.shape[1:], generator=g, dtype=torch.float32) for g in generators])
             seen = seen + self.noise * grain.to(seen.device)
         return seen
 

@@ -18,7 +18,7 @@ from .objectives import Objective
 from .objectives import directions as along
 from .objectives import units as exciting
 from .plan import make_plan
-from .prepared import Prepared
+from .prepared import Prepared, check_layer
 from .recipes import Recipe, recipe_for
 from .render import Batch, Renderer, seed_of
 
@@ -82,18 +82,21 @@ def visualize(
         >>> wa.visualize(net, "blocks.1.1", units=[3, 17], recipe="quick").images.shape
         (2, 48, 48, 3)
     """
+    net.require_module("feature visualization")
     deepest = _deepest(net, layer, objective)
+    check_layer(net, deepest)
     known = net.layers[deepest]
     chosen = _recipe(net, deepest, recipe)
     wanted = _objective(known, units, directions, objective, chosen)
     total = _total(wanted, count)
-    prepared = Prepared(net, wanted.layers or (deepest,), device)
-    plan = make_plan(net, prepared, chosen)
-    renderer = Renderer(prepared, plan)
     numbers = known.unit_indices(units) if directions is None and objective is None else []
     names: Sequence[object] = numbers or range(total)
     seeds = [seed_of(_whole("seed", seed), deepest, name) for name in names]
-    made, tries, notes = _all_batches(renderer, wanted, seeds, batch, progress)
+    with torch.inference_mode(False), torch.enable_grad():
+        prepared = Prepared(net, wanted.layers or (deepest,), device)
+        plan = make_plan(net, prepared, chosen)
+        renderer = Renderer(prepared, plan)
+        made, tries, notes = _all_batches(renderer, wanted, seeds, batch, progress)
     return _record(net, renderer, wanted, made, seeds, tries, deepest, numbers, (*plan.notes, *notes))
 
 
@@ -172,13 +175,15 @@ def _in_batches(
     renderer: Renderer, wanted: Objective, rows: list[int], seeds: list[int], size: int, progress: Progress | None
 ) -> tuple[Batch, int]:
     parts: list[Batch] = []
-    done = 0
+    done, furthest = 0, 0.0
     while done < len(rows):
         part = rows[done : done + size]
 
         def told(step: int, part: list[int] = part, done: int = done) -> None:
+            nonlocal furthest
+            furthest = max(furthest, done + len(part) * step / renderer.recipe.steps)  # a halved batch begins again
             if progress is not None:
-                progress(done + len(part) * step / renderer.recipe.steps, len(rows))
+                progress(furthest, len(rows))
 
         try:
             parts.append(renderer.batch(wanted.of(part), [seeds[r] for r in part], told))
@@ -223,7 +228,7 @@ def _batch_size(renderer: Renderer, wanted: Objective, count: int, batch: int | 
 
 def _alive(made: Batch) -> Tensor:
     """Which pictures are a result: pushed by a gradient, finite, and better than the noise they began as."""
-    growth = made.reached - made.begun
+    growth = torch.maximum(made.reached, made.viewed) - made.begun
     finite = torch.isfinite(made.reached) & torch.isfinite(made.begun) & torch.isfinite(made.viewed)
     return finite & (made.pushed > 0) & (growth > LEAST_GROWTH * made.begun.abs())
 

@@ -4,6 +4,7 @@ from .banding import banding_plot as banding_plot
 from .cancelling import pathways as pathways
 from .figure import Figure as Figure
 from .figure import check_path as check_path
+from .figure import check_width as check_width
 from .graphs import graph_figure as graph_figure
 from .grids import has_own_colours as has_own_colours
 from .grids import nmf_grid as nmf_grid
@@ -12,6 +13,7 @@ from .grids import signed_maps as signed_maps
 from .lettering import visible as visible
 from .page import page as page
 from .scene import escape as escape
+from .sheets import MOST_SHOWN as MOST_SHOWN
 from .sheets import contact_sheet as contact_sheet
 from .sheets import flat_colours as flat_colours
 from .strongest import UNITS_SHOWN as UNITS_SHOWN

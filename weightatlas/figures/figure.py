@@ -50,7 +50,7 @@ class Figure:
             width: in pixels; the composition adapts to it.
             theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the reader's system.
         """
-        _check_width(width)
+        check_width(width)
         return self._captioned(width).svg(theme, self.title, self.alt)
 
     def png(self, width: float = WIDTH, scale: float = 2, theme: Theme = "light") -> bytes:
@@ -66,7 +66,7 @@ class Figure:
                 "PNG files need the package resvg-py: pip install resvg-py, or save an .svg"
             ) from error
 
-        _check_width(width)
+        check_width(width)
         if not 0.1 <= scale <= 16:
             raise ArgumentError(f"scale={scale} is not between 0.1 and 16")
         scene = self._captioned(width)
@@ -170,7 +170,12 @@ def check_path(path: str | Path) -> Path:
     return path
 
 
-def _check_width(width: float) -> None:
+def check_width(width: float) -> None:
+    """Refuses a width that no figure is composed for.
+
+    Raises:
+        ArgumentError: with the range.
+    """
     low, high = WIDTH_RANGE
     if not low <= width <= high:
         raise ArgumentError(f"width={width} is not between {low} and {high} pixels")

@@ -28,7 +28,7 @@ class FeatureImages(Record):
             no gradient, was not finite, or did not grow, from several starts.
         seeds: int64 ``[N]``: of each picture's own start and views.
         tries: int64 ``[N]``: starts that were needed.
-        recipe: all settings, with nothing left to rules.
+        recipe: all settings; ``Recipe(**recipe)`` makes the same pictures again.
         channel_names: of C.
         alpha: uint8 ``[N, H, W]``, how opaque each place is; empty without transparency.
         provenance: model, hash, version, notes.
@@ -59,6 +59,11 @@ class FeatureImages(Record):
                 raise ArgumentError(f"{n} images came with {len(getattr(self, name))} {name}")
         if len(self.units) not in (0, n):
             raise ArgumentError(f"{n} images came with {len(self.units)} units")
+        if len(self.alpha) and (self.alpha.shape != self.images.shape[:3] or self.alpha.dtype != np.uint8):
+            raise ArgumentError(f"alpha {self.alpha.dtype} {self.alpha.shape} does not fit images {self.images.shape}")
+        if len(self.channel_names) != self.images.shape[3]:
+            names = len(self.channel_names)
+            raise ArgumentError(f"images of {self.images.shape[3]} channels came with {names} channel_names")
 
     def __len__(self) -> int:
         """The number of pictures N."""
@@ -97,4 +102,4 @@ class FeatureImages(Record):
         n, h, w, _ = self.images.shape
         dead = int((~self.alive).sum())
         lost = f", {dead} without a result" if dead else ""
-        return f"FeatureImages({self.layer}: {n} pictures of {h} × {w}, recipe {self.recipe.get('name', 'own')}{lost})"
+        return f"FeatureImages({self.layer}: {n} picture{'' if n == 1 else 's'} of {h} × {w}, recipe {self.recipe.get('name', 'own')}{lost})"
