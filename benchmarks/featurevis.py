@@ -6,8 +6,8 @@
 each block, memory, and the share of the machine's own matrix product rate that the network's arithmetic reaches.
 **selectivity**: for each picture, the rank of its own unit among all units of its layer, when responses are
 standardised over crops of photos, pink and white noise. **transfer**: pictures of random class logits of
-EfficientNet-Lite0, classified by EfficientNet-Lite1 and -Lite2, which were trained apart. **diversity**: 1 − cosine between two pictures'
-standardised responses over all units of their layer, for two seeds of a unit and for two units.
+EfficientNet-Lite0, classified by EfficientNet-Lite1 and -Lite2, which were trained apart. **diversity**: 1 − cosine
+between two pictures' standardised responses over all units of their layer, for two seeds of a unit and for two units.
 **lucent**: benchmarks/featurevis_peer.py; by default left out, since it takes a quarter of an hour.
 """
 

@@ -247,8 +247,7 @@ class TestOverview:
         done = run("overview", checkpoint, "-o", tmp_path / "out", "--layer", "b", "--layer", "c", "--seed", "1")
         assert done.exit_code == 0, done.output
         assert done.stdout == f"open {tmp_path / 'out' / 'index.html'}\n"
-        steps = ["layers", "banding", "weights of b", "weights of c", "pictures of units", "expanded weights", "page"]
-        # LIBRARY BUG: bar() ends with an empty line on stderr where that is no terminal (see test_cli_render.py)
+        steps = ["layers", "banding", "weights of b", "weights of c", "expanded weights", "page"]
         assert [line.strip() for line in done.stderr.splitlines()] == steps
         assert (tmp_path / "out" / "weights-c.png").exists()
         assert not (tmp_path / "out" / "weights-a.png").exists()
@@ -272,7 +271,6 @@ class TestOverview:
         assert heard == [(0.5, 3)]
 
     def test_mistakes(self, checkpoint, tmp_path):
-        # LIBRARY BUG: bar() adds an empty line to the one on stderr (see test_cli_render.py)
         assert "is a file; an overview needs a folder" in fails("overview", checkpoint, "-o", checkpoint)
         done = run("overview", checkpoint, "-o", tmp_path / "o", "--layer", "z")
         assert done.exit_code == 2

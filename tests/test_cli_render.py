@@ -141,7 +141,6 @@ class TestOptions:
         assert list(told["units"]) == list(range(layer.units))
 
     def test_one_picture_is_not_many(self, lite0, monkeypatch):
-        # LIBRARY BUG: "1 pictures in …"
         one = asked(lite0, "conv_stem", [1])
         monkeypatch.setattr(wa, "visualize", lambda *args, **more: one)
         assert "\n1 picture in " in run(MODEL, "conv_stem", "--units", 1, "-o", "a.svg").stdout
@@ -191,13 +190,10 @@ class TestMistakes:
 
     @pytest.mark.parametrize("device", ["nowhere", "cuda:99", ""])
     def test_a_device_that_is_not_there(self, device):
-        # LIBRARY BUG: torch.device(…) and .to(device) in Prepared.__init__ raise RuntimeError or AssertionError,
-        # which the command shows as a traceback
         fails(MODEL, "conv_stem", "--units", 0, "--steps", 1, "--device", device, "-o", "x.svg")
 
     @pytest.mark.parametrize("width", [10, 100_000, "nan"])
     def test_a_width_that_cannot_be_is_said_before_any_work(self, width, monkeypatch):
-        # LIBRARY BUG: the width is looked at after minutes of rendering, and --save has then been written
         def visualize(*args, **more):
             raise AssertionError("rendered although the sheet cannot be drawn")
 
@@ -205,7 +201,6 @@ class TestMistakes:
         fails(MODEL, "conv_stem", "--width", width, "-o", "x.svg", "--save", "x.npz")
 
     def test_more_pictures_than_a_sheet_shows_are_refused_before_any_work(self, monkeypatch):
-        # LIBRARY BUG: contact_sheet refuses 401 pictures after all of them were rendered
         def visualize(*args, **more):
             raise AssertionError("rendered although the sheet cannot be drawn")
 
@@ -213,7 +208,6 @@ class TestMistakes:
         assert "400" in fails(MODEL, "blocks.6.0.conv_dw", "--units", "0-400", "-o", "x.svg", "--save", "x.npz")
 
     def test_pictures_are_not_saved_if_the_sheet_cannot_be(self, monkeypatch):
-        # LIBRARY BUG: --save is written first, so a command that fails has left a file
         def sheet(*args, **more):
             raise ArgumentError("cannot be drawn")
 
@@ -234,7 +228,6 @@ def shown(stream):
 
 class TestBar:
     def test_nothing_is_written_where_nobody_looks(self):
-        # LIBRARY BUG: rich's Progress ends with an empty line where stderr is no terminal (bar() starts it anyway)
         done = run(MODEL, "conv_stem", "--units", 0, *FAST, "-o", "a.svg")
         assert done.stderr == ""
 

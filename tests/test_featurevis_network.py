@@ -181,7 +181,6 @@ INTERIORS: dict[str, Callable[[], nn.Module]] = {
     ),
     "residual": lambda: S(conv(padding=1), Residual(middle()), Residual(S(middle(), middle(k=5)))),
     "residual in place": lambda: S(conv(padding=1), Residual(middle(), True), Residual(S(middle(), middle(k=5)), True)),
-    # LIBRARY BUG: torch calls it __rdiv__, _POINTWISE has __rtruediv__
     "one over": lambda: fn(lambda m, x: 1 / (m.a(x).abs() + 1), a=conv(padding=1)),
     "difference, product": lambda: fn(
         lambda m, x: (m.a(x) - x) * m.b(x) * 2 + torch.mul(m.a(x), 1 - x), a=conv(padding=1), b=conv(k=5, padding=2)
@@ -364,8 +363,6 @@ def test_where_there_is_no_interior_the_reason_is_told_and_pictures_are_made(nam
         assert np.isfinite(found.reached).all()
 
 
-# LIBRARY BUG: a tensor of the whole grid meets the smaller canvas (interior.py, _pointwise; _try_interior only tries the
-# network's own size and crop 0): a bare RuntimeError from visualize
 def test_constants_of_every_position_go_along_where_nothing_is_padded() -> None:
     # nothing is padded before the sum, so at the network's own size all fits; smaller canvases do not
     where = torch.linspace(-1, 1, 96).view(1, 1, 1, 96).expand(1, 1, 96, 96).clone()
@@ -384,7 +381,6 @@ def test_constants_of_every_position_go_along_where_nothing_is_padded() -> None:
     assert found.alive.all()
 
 
-# LIBRARY BUG: __setitem__ on a held tensor passes for harmless (interior.py, end of inside)
 def test_a_write_to_an_edge_is_no_interior_or_is_exact() -> None:
     def forward(m, x):
         y = m.a(x)
@@ -484,7 +480,6 @@ def test_a_norm_whose_weight_is_read_elsewhere() -> None:
     close(prepared(images)["1"], hooked(net, images, "1"))
 
 
-# LIBRARY BUG: _fold registers a parameter over a parametrised weight: KeyError (prepared.py, _fold)
 @pytest.mark.parametrize("how", ["weight_norm", "spectral_norm", "orthogonal"])
 def test_parametrised_convolutions(how: str) -> None:
     module = S(conv(2, 4, padding=1), nn.BatchNorm2d(4), nn.ReLU(), conv(4, 4), nn.BatchNorm2d(4))
@@ -639,8 +634,6 @@ def pulled(function, leak: float | None, start: Tensor, weight: Tensor) -> tuple
     return y.detach().clone(), x.detach().clone(), gradient
 
 
-# LIBRARY BUG: LeakAnywhere sums outside enable_grad and raises (leaks.py:58); in-place hardswish, nn.Threshold
-# (its function's name is _threshold) and clamp(max=…) leak nothing
 @pytest.mark.parametrize("name", [*BOUNDED, *SMOOTH])
 def test_leaks_pass_a_share_of_the_gradient_and_change_no_value(name: str) -> None:
     function = BOUNDED[name][0] if name in BOUNDED else SMOOTH[name]
@@ -689,7 +682,6 @@ def test_leaks_do_not_reach_outside_their_with_or_thread() -> None:
     assert torch.autograd.grad(F.relu(x).sum(), x)[0].tolist() == [0.0] * 4
 
 
-# LIBRARY BUG: Hardswish with a leak raises, as above
 @pytest.mark.parametrize("act", [nn.ReLU(True), nn.ReLU6(), nn.Hardswish(), nn.Hardtanh(0, 1, inplace=True)], ids=str)
 def test_networks_leak_as_written_out_by_hand(act: nn.Module) -> None:
     net = load(S(conv(2, 4, padding=1), nn.BatchNorm2d(4), act, conv(4, 3, padding=1)), 2, 16, 16)
@@ -709,7 +701,6 @@ def test_networks_leak_as_written_out_by_hand(act: nn.Module) -> None:
 # --- several layers ---------------------------------------------------------------------------------------------------
 
 
-# LIBRARY BUG: _kept keeps the tensor itself, and the next module writes into it (prepared.py, _kept)
 def test_a_layer_keeps_its_values_where_the_next_writes_into_them() -> None:
     net = load(
         S(
@@ -866,7 +857,6 @@ def test_a_module_that_raises_on_the_way() -> None:
     assert state(module) == before
 
 
-# LIBRARY BUG: the copy shares buffers, also those that a forward writes to (prepared.py, _frozen)
 def test_buffers_that_a_forward_writes_to_stay() -> None:
     module = S(conv(padding=1), Counting(), nn.ReLU(), conv(padding=1))
     net = load(module)
@@ -1110,7 +1100,6 @@ class Remembering(nn.Module):
         return self.l(self.a(x).flatten(2).transpose(1, 2))
 
 
-# LIBRARY BUG: units are looked up before _check_layer can tell what is wrong: 'its 0 units are 0 … -1'
 @pytest.mark.parametrize("units", [None, [0]])
 def test_outputs_without_units(units) -> None:
     net = load(S(nn.Flatten(2), nn.Unflatten(2, (26, 23)), conv()))
@@ -1129,12 +1118,10 @@ def test_a_recurrent_layer_is_refused_clearly() -> None:
 
 
 def test_networks_with_hardswish_are_visualized() -> None:
-    # LIBRARY BUG: as above; any network with a Hardswish raises a bare RuntimeError
     net = load(S(conv(2, 4, padding=1), nn.Hardswish(), conv(4, 3, padding=1)), 2, 32, 32)
     assert wa.visualize(net, "2", units=[0, 1, 2], recipe="quick").alive.all()
 
 
-# LIBRARY BUG: inputs under 4 pixels: plan.py writes their size into Recipe.side, which refuses it
 @pytest.mark.parametrize("size", [(1, 1), (5, 5), (8, 8), (1, 9), (7, 40)])
 @pytest.mark.parametrize("style", ["display", "quick", "max"])
 def test_tiny_inputs(size, style: str) -> None:

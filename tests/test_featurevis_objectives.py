@@ -39,7 +39,7 @@ def close(objective, expected, values=None):
 
 PLACES = {
     "mean": lambda a: a.mean((-2, -1)),
-    "peaks": lambda a: np.sqrt((np.maximum(a, 0) ** 2).mean((-2, -1))),
+    "peaks": lambda a: a.mean((-2, -1)) + a.std((-2, -1)),
     "centre": lambda a: a[..., H // 2, W // 2],
     (3, 0): lambda a: a[..., 3, 0],
     (0, 6): lambda a: a[..., 0, 6],
@@ -112,17 +112,16 @@ def test_the_cosine_of_outputs_that_are_zero_is_finite_and_has_a_gradient():
         assert slope.abs().max() > 0
 
 
-def test_peaks_of_what_is_nowhere_positive_have_a_finite_slope():
+def test_peaks_of_what_is_the_same_everywhere_have_a_finite_slope():
     a = torch.full((1, U, 2, 2), -1.0, requires_grad=True)
     value = fv.unit(A, 0, "peaks").score(fv.Seen({A: a}, torch.zeros(1, 3, 4, 4)))
     (slope,) = torch.autograd.grad(value.sum(), a)
-    assert value.item() == pytest.approx(0, abs=1e-5)
+    assert value.item() == pytest.approx(-1, abs=1e-5)
     assert torch.isfinite(slope).all()
+    assert (slope[:, 0] > 0).all()
 
 
 def test_filters_that_answer_grey_with_less_than_nothing_get_pictures():
-    # LIBRARY BUG: peaks clamp at 0 without any slope below, and recipe_for chooses them for first layers: a filter whose
-    # answer to grey is negative has no gradient at any start and comes to "no result", half of all units here
     net = wa.load(nn.Sequential(nn.Conv2d(3, 12, 3)), input=wa.InputSpec(shape=(3, 8, 8)))
     recipe = fv.recipe_for(net, "0").but(steps=8)
     assert recipe.at == "peaks"
@@ -209,7 +208,6 @@ class TestComposition:
             close(made, expected)
 
     def test_a_number_minus_an_objective(self):
-        # LIBRARY BUG: Objective has no __rsub__, so 1 - objective is a TypeError while 1 + objective works
         close(1 - fv.unit(A, 1), 1 - arrays()[A][:, 1].mean((1, 2)))
 
     def test_parts_are_left_as_they_were(self):
@@ -308,8 +306,6 @@ class TestDescriptions:
         ids=["a-(b-c)", "a-(b+c)", "(a+b)c", "a(b+c)", "(a-1)b", "a-(b-2)", "(a-b)(b-c)"],
     )
     def test_different_objectives_read_differently(self, made):
-        # LIBRARY BUG: _joined writes f"{x} {sign} {y}" without brackets, so a − (b − c) reads "a − b − c", and a product
-        # of sums reads like a sum of products
         values = {k: np.random.default_rng(i).normal(size=(N, 4, 2, 2)) for i, k in enumerate("abc")} | {
             "x": np.zeros((N, 3, 2, 2))
         }
@@ -318,12 +314,10 @@ class TestDescriptions:
         assert first.description != second.description
 
     def test_a_sum_with_a_negative_number_has_one_sign(self):
-        # LIBRARY BUG: numbers are written with :g after the sign, which gives "a:1 + -2" with a hyphen
         assert "+ -" not in (self.a + -2).description
         assert "− -" not in (self.a - -2).description
 
     def test_a_difference_to_the_opposite_has_no_two_signs_in_a_row(self):
-        # LIBRARY BUG: "a:1 − −b:2"
         assert not re.search("[−+-] [−-]", (self.a - -self.b).description)
 
     def test_many_pictures(self):
@@ -417,7 +411,6 @@ class TestErrors:
 
     @pytest.mark.parametrize("power", ["1", None, 1j])
     def test_powers_that_are_no_numbers(self, power):
-        # LIBRARY BUG: `not cosine >= 0` is a bare TypeError for these
         with pytest.raises(WeightAtlasError):
             fv.direction(A, np.ones(U), cosine=power)
 

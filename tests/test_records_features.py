@@ -63,7 +63,6 @@ class TestChecks:
 
     def test_transparency_too(self):
         assert len(features(alpha=np.zeros((4, 5, 6), np.uint8)).alpha) == 4
-        # LIBRARY BUG: __post_init__ does not look at alpha
         with pytest.raises(ArgumentError, match="alpha"):
             features(alpha=np.zeros((3, 5, 6), np.uint8))
         with pytest.raises(ArgumentError, match="alpha"):
@@ -71,7 +70,6 @@ class TestChecks:
 
     def test_channels_have_as_many_names(self):
         assert features(c=1, channel_names=("grey",)).channel_names == ("grey",)
-        # LIBRARY BUG: __post_init__ does not look at channel_names
         with pytest.raises(ArgumentError, match="channel"):
             features(c=5)
         with pytest.raises(ArgumentError, match="channel"):
@@ -134,7 +132,6 @@ class TestPictures:
         assert repr(features(3, alive=np.zeros(3, bool))).endswith(", 3 without a result)")
 
     def test_one_picture_is_not_many(self):
-        # LIBRARY BUG: "1 pictures"
         assert "1 picture of" in repr(features(1))
 
 

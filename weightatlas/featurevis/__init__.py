@@ -9,9 +9,9 @@ seen, and a :class:`Recipe` holds the settings of all of them::
     wa.visualize(net, objective=both, recipe=fv.recipe_for(net, "blocks.4.1").but(steps=96))
 """
 
+from .algebra import Objective as Objective
+from .algebra import Seen as Seen
 from .objectives import At as At
-from .objectives import Objective as Objective
-from .objectives import Seen as Seen
 from .objectives import direction as direction
 from .objectives import directions as directions
 from .objectives import unit as unit

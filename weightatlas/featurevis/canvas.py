@@ -110,15 +110,25 @@ class Canvas:
             shape: tuple[int, ...] = (self.planes, s, t)
         else:
             shape = (self.planes, s, t // 2 + 1) if kind == "maco" else (self.planes, s, t // 2 + 1, 2)
-        noise = torch.stack([torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]).to(
-            self._fall.device
-        )
-        if kind == "maco":
-            return (noise * math.pi).requires_grad_()
-        noise = noise * self.frame.deviation
+        drawn = [torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]
+        noise = torch.stack(drawn).to(self._fall.device)
         if kind == "pixels":
-            return noise.requires_grad_()
-        return torch.view_as_complex(noise * math.sqrt(0.5)).contiguous().requires_grad_()
+            return (noise * self.frame.deviation).requires_grad_()
+        if kind == "maco":
+            return self._mirrored(torch.polar(torch.ones_like(noise), noise * math.pi)).angle().requires_grad_()
+        z = torch.view_as_complex(noise * math.sqrt(0.5)).contiguous()
+        return (self._mirrored(z) * self.frame.deviation).requires_grad_()
+
+    def _mirrored(self, z: Tensor) -> Tensor:
+        """The spectrum with z[−k] the conjugate of z[k] where both are held, as a picture's is; steps keep it so.
+
+        Else the two would average, and waves straight down begin with half the power of others.
+        """
+        for column in [0] if self.frame.size[1] % 2 else [0, -1]:
+            line = z[..., column]
+            across = line.flip(-1).roll(1, -1).conj()
+            z[..., column] = (line + across) * math.sqrt(0.5)
+        return z
 
     def planes_of(self, z: Tensor) -> Tensor:
         """What the parameters say before colours and squashing: ``[N, C (+ 1), S, T]``."""

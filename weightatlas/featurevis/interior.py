@@ -19,42 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..errors import WeightAtlasError
 from ..network import tensors_in
 from .leaks import BOUNDED, OTHERS, RELU, RELU6
+from .windows import Axes, Held, NoInteriorError, convolve, extent, held_by, hold, pool, skip_padding
 
-Axes = tuple[int, int]
 Call = Callable[[Any, Any, Any], Any]
-
-
-class NoInteriorError(WeightAtlasError):
-    """A function that mixes positions in a way that has no interior; the padded network is used instead."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """The part of the padded network's grid that a tensor holds.
-
-    Args:
-        crop: position of element 0 as ``(y, x)``.
-        size: of the whole padded grid.
-    """
-
-    crop: Axes
-    size: Axes
-
-
-def hold(tensor: Tensor, held: Held) -> Tensor:
-    """The tensor, which from now on remembers its part."""
-    tensor._weightatlas_held = held  # pyright: ignore[reportAttributeAccessIssue]
-    return tensor
-
-
-def held_by(value: Any) -> Held | None:
-    """The part that a tensor holds, if it remembers one."""
-    return getattr(value, "_weightatlas_held", None)
 
 
 #: Functions of one position, with any number of tensors that must agree in size.
@@ -100,7 +70,6 @@ _SPLITS = {"chunk", "split", "tensor_split", "unbind"}
 _POOLS = {"max_pool2d", "avg_pool2d"}
 
 
-CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _OUT_OF_PLACE = {
     **dict.fromkeys(("add_", "__iadd__"), torch.add),
     **dict.fromkeys(("sub_", "__isub__"), torch.sub),
@@ -126,11 +95,11 @@ def inside(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call: Ca
     if name == "__get__" or name == "size" or name == "dim":
         return _told_shape(func, args, kwargs, held)
     if name == "conv2d" and held is not None and len(marked) == 1:
-        return _convolve(func, args, kwargs, held)
+        return convolve(args, kwargs, held)
     if name == "pad" and held is not None and isinstance(first, Tensor):
-        return _skip_padding(first, args, kwargs, held)
+        return skip_padding(first, args, kwargs, held)
     if name in _POOLS and held is not None:
-        return _pool(func, name, args, kwargs, held)
+        return pool(name, args, kwargs, held)
     if name in _JOINS and _channel_axis(args, kwargs, 1):
         return _join(func, args, kwargs)
     if (name in _SPLITS and _channel_axis(args, kwargs, 2)) or (name == "__getitem__" and _of_channels(args[1])):
@@ -159,7 +128,7 @@ def _pointwise(func: Any, args: Any, kwargs: Any, marked: Sequence[Tensor], call
     if len(parts) > 1:
         common = _common(marked, parts)
         pairs = zip(marked, parts, strict=True)
-        if any(_extent(t) != common.extent or p.crop != common.held.crop for t, p in pairs):
+        if any(extent(t) != common.extent or p.crop != common.held.crop for t, p in pairs):
             if func.__name__.endswith("_") or func.__name__.startswith("__i"):
                 func = _OUT_OF_PLACE[func.__name__]  # the smaller result replaces the name, as Python's += does
             args, kwargs = mapped((args, kwargs), common.cut)
@@ -186,16 +155,11 @@ def _common(tensors: Sequence[Tensor], parts: Sequence[Held]) -> _Common:
     if len({p.size for p in parts}) > 1:
         raise NoInteriorError(f"tensors of different grids meet: {sorted({p.size for p in parts})}")
     crop = max(p.crop[0] for p in parts), max(p.crop[1] for p in parts)
-    ends = [min(p.crop[i] + _extent(t)[i] for t, p in zip(tensors, parts, strict=True)) for i in range(2)]
-    extent = ends[0] - crop[0], ends[1] - crop[1]
-    if min(extent) < 1:
+    ends = [min(p.crop[i] + extent(t)[i] for t, p in zip(tensors, parts, strict=True)) for i in range(2)]
+    room = ends[0] - crop[0], ends[1] - crop[1]
+    if min(room) < 1:
         raise NoInteriorError("nothing is left inside the padding")
-    return _Common(Held(crop, parts[0].size), extent)
-
-
-def _extent(tensor: Tensor) -> Axes:
-    """The grid that is really held."""
-    return tensor.shape[-2], tensor.shape[-1]
+    return _Common(Held(crop, parts[0].size), room)
 
 
 def _told_shape(func: Any, args: Any, kwargs: Any, held: Held | None) -> Any:
@@ -208,75 +172,6 @@ def _told_shape(func: Any, args: Any, kwargs: Any, held: Held | None) -> Any:
         return torch.Size((*out[:2], *held.size))
     axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
     return held.size[axis % 4 - 2] if isinstance(axis, int) and axis % 4 > 1 else out
-
-
-def _convolve(func: Any, args: Any, kwargs: Any, held: Held) -> Tensor:
-    given = {**dict(zip(CONVOLUTION, args, strict=False)), **kwargs}
-    stride, dilation = pair(given.get("stride", 1)), pair(given.get("dilation", 1))
-    reach = _reach(dilation, tuple(given["weight"].shape[-2:]))
-    padding = given.get("padding", 0)
-    if padding == "same":  # the odd pixel goes below and to the right
-        pads = tuple((r // 2, r - r // 2) for r in reach)
-    else:
-        pads = tuple((p, p) for p in ((0, 0) if padding == "valid" else pair(padding)))
-    x, out = _begin(given["input"], held, stride, pads, reach)
-    bias, groups = given.get("bias"), given.get("groups", 1)
-    return hold(torch.conv2d(x, given["weight"], bias, stride, 0, dilation, groups), out)
-
-
-def _reach(dilation: Axes, kernel: Axes) -> Axes:
-    """Positions beyond its first that a kernel covers."""
-    return dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1)
-
-
-def _begin(x: Tensor, held: Held, stride: Axes, pads: Any, reach: Axes, ceil: bool = False) -> tuple[Tensor, Held]:
-    """The input from the first position on that sees only what is held, and what the output will hold."""
-    first, size, start = [], [], []
-    for axis in range(2):
-        s, (before, after), c = stride[axis], pads[axis], held.crop[axis]
-        j = -(-(c + before) // s)
-        first.append(j)
-        start.append(j * s - before - c)
-        room = held.size[axis] + before + after - reach[axis] - 1
-        size.append((-(-room // s) if ceil else room // s) + 1)
-    x = x[..., start[0] :, start[1] :]
-    if any(n <= r for n, r in zip(_extent(x), reach, strict=True)):
-        raise NoInteriorError("nothing is left inside the padding")
-    return x, Held((first[0], first[1]), (size[0], size[1]))
-
-
-def _pool(func: Any, name: str, args: Any, kwargs: Any, held: Held) -> Tensor:
-    names = {
-        "max_pool2d": ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"),
-        "avg_pool2d": ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-    }[name]
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if given.get("return_indices") or given.get("divisor_override"):
-        raise NoInteriorError(f"{name} with more than a result")
-    kernel = pair(given["kernel_size"])
-    stride = pair(given["stride"]) if given.get("stride") else kernel
-    dilation = pair(given.get("dilation", 1))
-    padding = pair(given.get("padding", 0))
-    reach = _reach(dilation, kernel)
-    pads = tuple((p, p) for p in padding)
-    x, out = _begin(given["input"], held, stride, pads, reach, bool(given.get("ceil_mode")))
-    if name == "max_pool2d":
-        return hold(functional.max_pool2d(x, kernel, stride, 0, dilation), out)
-    return hold(functional.avg_pool2d(x, kernel, stride), out)
-
-
-def _skip_padding(x: Tensor, args: Any, kwargs: Any, held: Held) -> Tensor:
-    pads = list(kwargs.get("pad", args[1] if len(args) > 1 else ()))
-    if len(pads) > 4 and any(pads[4:]):
-        raise NoInteriorError("channels are padded")
-    pads = [*pads, 0, 0, 0, 0][:4]
-    (left, right), (above, below) = pads[:2], pads[2:4]
-    crop = [held.crop[0] + above, held.crop[1] + left]
-    cut = [max(-c, 0) for c in crop]  # negative padding may cut into what is held
-    size = (held.size[0] + above + below, held.size[1] + left + right)
-    ends = [n + min(after, 0) for n, after in zip(_extent(x), (below, right), strict=True)]
-    part = Held((crop[0] + cut[0], crop[1] + cut[1]), size)
-    return hold(x[..., cut[0] : ends[0], cut[1] : ends[1]], part)
 
 
 def _join(func: Any, args: Any, kwargs: Any) -> Tensor:
@@ -301,12 +196,6 @@ def _of_channels(index: Any) -> bool:
     if len(index) < 2 or index[0] != whole or not isinstance(index[1], slice):
         return False
     return all(part is Ellipsis or part == whole for part in index[2:])
-
-
-def pair(value: Any) -> Axes:
-    """A number or two as two."""
-    numbers = tuple(value) if isinstance(value, Sequence) else (value,)
-    return (numbers[0], numbers[-1])
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:

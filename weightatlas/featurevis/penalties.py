@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import ArgumentError
-from .objectives import Objective, Seen
+from .algebra import Objective, Seen
 
 
 def diversity(layer: str) -> Objective:

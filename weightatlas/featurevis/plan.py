@@ -13,10 +13,10 @@ from ..errors import ArgumentError
 from ..network import Network
 from ..records import ReceptiveField
 from .canvas import IMAGENET_COLOURS, Frame
-from .interior import Axes, Held
 from .prepared import REFUSALS, Prepared, first_line
 from .recipes import Recipe
 from .transforms import Views
+from .windows import Axes, Held
 
 #: Times the input's own size up to which a canvas may grow where only its interior counts.
 LARGEST = 2.0
@@ -60,14 +60,12 @@ def make_plan(net: Network, prepared: Prepared, recipe: Recipe) -> Plan:
     fields = [net.layers[name].receptive_field for name in prepared.layers]
     known = [f for f in fields if f is not None]
     full = spec.grid
-    wanted: Axes | None = (recipe.side, recipe.side) if recipe.side is not None else None
-    if wanted is None and len(known) == len(fields) and known:
-        wanted = _reached(known, recipe.reach)
-        if any(w > LARGEST * n for w, n in zip(wanted, full, strict=True)):
-            wanted = None
+    wanted = _reached(known, recipe.reach) if recipe.side is None and len(known) == len(fields) and known else None
+    if wanted is not None and any(w > LARGEST * n for w, n in zip(wanted, full, strict=True)):
+        wanted = None
     size = wanted or full
     if recipe.side is not None:
-        size = (min(size[0], full[0]), min(size[1], full[1]))
+        size = (min(recipe.side, full[0]), min(recipe.side, full[1]))
     held, inside = None, {}
     if len(known) == len(fields) and known and _fits(known, size):
         if prepared.interior:
@@ -86,11 +84,9 @@ def make_plan(net: Network, prepared: Prepared, recipe: Recipe) -> Plan:
             )
             size, inside = full, {}
     jitter = min(recipe.jitter, min(size) // 4)
-    wrapped = bool(held or inside) and recipe.side is None and recipe.reach > 1 and not recipe.pad
-    if wrapped:
-        canvas = _period(known, recipe.reach)
-    else:
-        canvas = size[0] + jitter - 2 * recipe.pad, size[1] + jitter - 2 * recipe.pad
+    wrapped = bool(held or inside) and wanted is not None and recipe.reach > 1 and not recipe.pad
+    more = jitter - 2 * recipe.pad
+    canvas = _period(known, recipe.reach) if wrapped else (size[0] + more, size[1] + more)
     if min(canvas) < 1:
         raise ArgumentError(f"a recipe's pad={recipe.pad} leaves no canvas of a view of {size[0]} × {size[1]} pixels")
     settled = replace(recipe, jitter=jitter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, WeightValuesError
 from ..network import Network, sample_input
-from .interior import Held, NoInteriorError, held_by, hold
+from .folding import fold, foldable
 from .rewriting import Rewriting
+from .windows import Held, NoInteriorError, held_by, hold
 
 #: Largest difference to the network itself, relative to its largest output, that folding may bring.
 FOLDING_ERROR = 1e-3
@@ -181,12 +182,12 @@ class Prepared:
         self, module: nn.Module, net: Network, plain: nn.Module, example: Tensor, truth: Mapping[str, Tensor]
     ) -> nn.Module:
         """A copy with batch norms folded into the convolutions before them, if that gives the same values."""
-        pairs = list(_foldable(net, self.layers))
+        pairs = list(foldable(net, self.layers))
         if not pairs:
             return plain
         twin = self._copy(module)
         for conv, norm in pairs:
-            _fold(twin, conv, norm)
+            fold(twin, conv, norm)
         self._channels_last(twin)
         with torch.no_grad():
             same = _same(self._run(twin, example), truth, FOLDING_ERROR)
@@ -270,46 +271,9 @@ def _first_tensor(output: Any) -> Tensor:
     return next(t for t in map(_first_tensor, values) if isinstance(t, Tensor))
 
 
-def _foldable(net: Network, layers: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Convolutions and the batch norms that alone read them, each called once, none of them wanted before its norm."""
-    again = {name.split("#")[0] for name in net.layers if "#" in name}
-    modules = dict(net.require_module("")[0].named_modules())
-    for layer in net.layers.values():
-        conv, norm = modules.get(layer.name), modules.get(layer.norm)
-        if not isinstance(conv, nn.Conv2d | nn.Linear) or not isinstance(norm, nn.BatchNorm2d | nn.BatchNorm1d):
-            continue
-        if layer.name in layers or {layer.name, layer.norm} & again or norm.running_var is None:
-            continue
-        if "weight" not in conv._parameters:  # computed from others: weight norm and its kin
-            continue
-        yield layer.name, layer.norm
-
-
-def _fold(twin: nn.Module, conv_name: str, norm_name: str) -> None:
-    conv, norm = twin.get_submodule(conv_name), twin.get_submodule(norm_name)
-    if not isinstance(conv, nn.Conv2d | nn.Linear) or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-        raise TypeError(f"{conv_name} and {norm_name} are no longer a convolution and its batch norm")
-    if norm.running_var is None or norm.running_mean is None:
-        return
-    scale = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    bias = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
-    bias = bias * scale if norm.bias is None else bias * scale + norm.bias
-    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    conv.weight = nn.Parameter(weight, requires_grad=False)
-    conv.bias = nn.Parameter(bias, requires_grad=False)
-    # the norm stays in place for whoever looks at its attributes, and passes its input on
-    norm.forward = _pass_on
-
-
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind if it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def _pass_on(input: Tensor) -> Tensor:
-    return input
 
 
 def _same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], tolerance: float) -> bool:

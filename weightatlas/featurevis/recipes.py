@@ -88,7 +88,9 @@ class Recipe:
                 raise ArgumentError(f"a recipe's {field}={value!r} must be between {low:g} and {high:g}")
         if not isinstance(self.alpha, bool):
             raise ArgumentError(f"a recipe's alpha={self.alpha!r} must be True or False")
-        if self.side is not None and (not isinstance(self.side, int) or not 1 <= self.side <= 4096):
+        if self.side is not None and (
+            not isinstance(self.side, int) or isinstance(self.side, bool) or not 1 <= self.side <= 4096
+        ):
             raise ArgumentError(f"a recipe's side={self.side!r} must be 1 … 4096 pixels, or None for the rule")
 
     def but(self, **changes: Any) -> Recipe:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from ..errors import ArgumentError
+from .algebra import Objective, Seen
 from .canvas import Canvas
-from .objectives import Objective, Seen
 from .plan import Plan
 from .prepared import Prepared
 
@@ -106,7 +107,13 @@ class Renderer:
         value = self._value(objective, z, numbers, grains, self.recipe.leak)
         if not value.requires_grad:
             raise ArgumentError(f"{objective!r} does not depend on the image; is there a path from the input to it?")
-        (found,) = torch.autograd.grad(value.sum(), z)
+        try:
+            (found,) = torch.autograd.grad(value.sum(), z)
+        except CheckpointError as error:
+            raise ArgumentError(
+                f"{self.prepared.name} saves memory by gradient checkpointing, which computes on the way back without "
+                "what was changed on the way; switch checkpointing off in the module"
+            ) from error
         return found
 
     @torch.no_grad()

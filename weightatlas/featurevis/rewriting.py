@@ -16,8 +16,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ..network import tensors_in
-from .interior import CONVOLUTION, Axes, held_by, inside, mapped, pair
+from .interior import inside, mapped
 from .leaks import leaking
+from .windows import CONVOLUTION, Axes, held_by, pair
 
 
 class Rewriting(TorchFunctionMode):

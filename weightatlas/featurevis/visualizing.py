@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..network import Network, memory_free
 from ..records import FeatureImages
-from .objectives import Objective
+from .algebra import Objective
 from .objectives import directions as along
 from .objectives import units as exciting
 from .plan import make_plan
@@ -275,7 +274,8 @@ def _record(
         alive=alive,
         seeds=np.array(seeds, np.int64),
         tries=tries,
-        recipe=replace(renderer.recipe).to_dict(),
+        recipe=renderer.recipe.to_dict(),
+        view=renderer.plan.views.size,
         channel_names=renderer.prepared.spec.channel_names,
         alpha=np.ascontiguousarray(alpha),
         provenance=net.provenance.noting(*notes),

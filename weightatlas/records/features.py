@@ -29,6 +29,7 @@ class FeatureImages(Record):
         seeds: int64 ``[N]``: of each picture's own start and views.
         tries: int64 ``[N]``: starts that were needed.
         recipe: all settings; ``Recipe(**recipe)`` makes the same pictures again.
+        view: pixels ``(h, w)`` of the view that is judged: more than the picture has where that has no edges.
         channel_names: of C.
         alpha: uint8 ``[N, H, W]``, how opaque each place is; empty without transparency.
         provenance: model, hash, version, notes.
@@ -45,6 +46,7 @@ class FeatureImages(Record):
     seeds: np.ndarray
     tries: np.ndarray
     recipe: dict[str, Any]
+    view: tuple[int, int] = (0, 0)
     channel_names: tuple[str, ...] = ("red", "green", "blue")
     alpha: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     provenance: Provenance = field(default_factory=Provenance)
@@ -94,12 +96,16 @@ class FeatureImages(Record):
         return FeatureImages(
             self.images[kept], tuple(self.labels[r] for r in kept), self.layer,
             self.units[kept] if len(self.units) else self.units, self.reached[kept], self.viewed[kept],
-            self.begun[kept], self.alive[kept], self.seeds[kept], self.tries[kept], self.recipe, self.channel_names,
+            self.begun[kept], self.alive[kept], self.seeds[kept], self.tries[kept], self.recipe, self.view,
+            self.channel_names,
             self.alpha[kept] if len(self.alpha) else self.alpha, self.provenance,
         )  # fmt: skip
 
     def __repr__(self) -> str:
         n, h, w, _ = self.images.shape
         dead = int((~self.alive).sum())
+        pictures = "picture" if n == 1 else "pictures"
         lost = f", {dead} without a result" if dead else ""
-        return f"FeatureImages({self.layer}: {n} picture{'' if n == 1 else 's'} of {h} × {w}, recipe {self.recipe.get('name', 'own')}{lost})"
+        return (
+            f"FeatureImages({self.layer}: {n} {pictures} of {h} × {w}, recipe {self.recipe.get('name', 'own')}{lost})"
+        )
