@@ -127,9 +127,11 @@ class Responses:
         return (self.raw(images) - self.mean) / self.deviation.clamp_min(1e-9)
 
 
-def floats(images: np.ndarray) -> Tensor:
-    """uint8 ``[N, H, W, C]`` as ``[N, C, H, W]`` in 0 … 1."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+def floats(made: wa.FeatureImages) -> Tensor:
+    """Pictures as ``[N, C, H, W]`` in 0 … 1; those without edges go on for at least the view that was excited."""
+    images = made.images
+    times = [-(-v // n) for v, n in zip(made.view, images.shape[1:3], strict=True)]
+    return torch.from_numpy(np.tile(images, (1, *times, 1))).permute(0, 3, 1, 2).float() / 255
 
 
 def selectivity(net: wa.Network, seed: int) -> dict[str, Any]:
@@ -138,13 +140,17 @@ def selectivity(net: wa.Network, seed: int) -> dict[str, Any]:
     for layer in LAYERS:
         units = drawn(net, layer, UNITS, seed)
         made = wa.visualize(net, layer, units=units)
-        z = Responses(net, layer, made.images.shape[1:3], made.recipe["at"])(floats(made.images))
+        shown = floats(made)
+        z = Responses(net, layer, (shown.shape[2], shown.shape[3]), made.recipe["at"])(shown)
         rows[layer] = [int((z[i] > z[i, u]).sum()) for i, u in enumerate(units)]
         first, five = share_below(rows[layer], 1), share_below(rows[layer], FIRST)
         print(f"{layer:12} own unit first {first:4.0%}, in the first five {five:4.0%}", flush=True)
     every = [r for row in rows.values() for r in row]
-    print(f"all {len(every)}: first {share_below(every, 1):.0%}, in the first five {share_below(every, FIRST):.0%}")
-    return {"ranks": rows, "first": share_below(every, 1), "five": share_below(every, FIRST)}
+    first, five = share_below(every, 1), share_below(every, FIRST)
+    sizes = [net.layers[layer].units for layer in rows]
+    weighted = float(np.average([share_below(row, 1) for row in rows.values()], weights=sizes))
+    print(f"all {len(every)}: first {first:.0%}, in the first five {five:.0%}; by size of layer: first {weighted:.0%}")
+    return {"ranks": rows, "first": first, "five": five, "weighted": weighted}
 
 
 def share_below(ranks: Sequence[int], limit: int) -> float:
@@ -175,7 +181,7 @@ def transfer(net: wa.Network, seed: int) -> dict[str, Any]:
     judges |= {name: (other_network(name), size) for name, size in SIZES.items()}
     print(f"{len(classes)} classes, {seconds:.2f} s a class")
     for name, (module, size) in judges.items():
-        x = functional.interpolate(floats(made.images), size=(size, size), mode="bilinear", antialias=True)
+        x = functional.interpolate(floats(made), size=(size, size), mode="bilinear", antialias=True)
         with torch.no_grad():
             parts = [module(p)["classifier"].flatten(1) if module is own else module(p * 2 - 1) for p in x.split(10)]
         logits = torch.cat(parts)
@@ -191,8 +197,9 @@ def diversity(net: wa.Network, seed: int) -> dict[str, Any]:
     for layer in DEPTHS:
         units = drawn(net, layer, SEEDS, seed)
         sets = [wa.visualize(net, layer, units=units, seed=s) for s in range(SEEDS)]
-        score = Responses(net, layer, sets[0].images.shape[1:3], sets[0].recipe["at"])
-        z = torch.stack([functional.normalize(score(floats(made.images)), dim=1) for made in sets], 1)
+        shown = [floats(made) for made in sets]
+        score = Responses(net, layer, (shown[0].shape[2], shown[0].shape[3]), sets[0].recipe["at"])
+        z = torch.stack([functional.normalize(score(pictures), dim=1) for pictures in shown], 1)
         alike = torch.einsum("usc,vtc->ustv", z, z)  # unit, seed, seed, unit
         n = len(units)
         apart = 1 - alike
