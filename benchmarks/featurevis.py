@@ -216,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(parts), help=f"{', '.join(parts)} or lucent")
     parser.add_argument("--seed", type=int, default=2026, help="that draws units and classes")
+    parser.add_argument("--layers", nargs="*", default=[], help="of the comparison with lucent")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
     net = wa.load("efficientnet_lite0")
@@ -225,7 +226,7 @@ def main() -> None:
         if part == "lucent":
             from featurevis_peer import compare
 
-            found[part] = compare(net, asked.seed)
+            found[part] = compare(net, asked.seed, asked.layers)
         elif part in parts:
             found[part] = parts[part](net, asked.seed)
         else:

@@ -7,8 +7,8 @@ written for. It imports torchvision for one class, Normalize, which stands in he
 every torch. Set up as its documentation does: Fourier image of 224 pixels, Adam 0.05, standard transforms, 512 steps.
 
 Pictures are judged alike: the objective of the untouched network, without views, as a mean over nine shifts by −4, 0
-and 4 pixels; periodic canvases are tiled to 224 pixels. Ours uses the recipe "max" with fewer or more steps, all units
-of a layer at a time; a unit has reached lucent's activation at the first number of steps whose picture is as good.
+and 4 pixels; periodic canvases are tiled to 224 pixels. Ours uses the recipe "max" with fewer or more steps, eight
+units in a call; a unit has reached lucent's activation at the first number of steps whose picture is as good.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Normalize:
 """
 #: One layer for each stride, and what is excited there.
 LAYERS = (("blocks.1.1", "mean"), ("blocks.2.1", "mean"), ("blocks.4.1", "mean"), ("blocks.6.0", "centre"))
-UNITS = 4
+UNITS, AT_ONCE = 4, 8
 SIDE, STEPS = 224, 512
 #: Steps after which lucent's pictures are kept.
 KEPT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -107,18 +108,19 @@ def tiled(image: Tensor) -> Tensor:
     return image.repeat(1, 1, times, times)[..., :SIDE, :SIDE]
 
 
-def compare(net: wa.Network, seed: int) -> list[dict[str, Any]]:
-    """The table, printed as it comes."""
+def compare(net: wa.Network, seed: int, layers: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The table, printed as it comes; of some layers, if they are named."""
     print(
         f"{'unit':18}{'lucent':>9}{'s':>7}{'ours':>9}{'s':>7}{'s to reach it':>15}{'faster':>8}{'lucent by then':>16}"
     )
     rows = []
-    for layer, at in LAYERS:
+    shown = [(layer, at) for layer, at in LAYERS if not layers or layer in layers]
+    for layer, at in shown:
         n = net.layers[layer].units
-        units = sorted(np.random.default_rng([seed, n, 1]).permutation(n)[:UNITS].tolist())
+        units = np.random.default_rng([seed, n, 1]).permutation(n)[:AT_ONCE].tolist()
         prepared = Prepared(net, [layer])
         ours = {steps: our_pictures(net, layer, units, at, steps, seed) for steps in BUDGETS}
-        for place, unit in enumerate(units):
+        for place, unit in enumerate(units[:UNITS]):
             pictures, peer_seconds = peer_pictures(net, layer, unit, at, seed)
             peers = [judged(prepared, layer, unit, at, p) for p in pictures]
             found = [(judged(prepared, layer, unit, at, made[place]), s) for made, s in ours.values()]
@@ -139,7 +141,7 @@ def compare(net: wa.Network, seed: int) -> list[dict[str, Any]]:
                 f"{at_equal:16.1f}",
                 flush=True,
             )
-    for layer, _ in LAYERS:
+    for layer, _ in shown:
         ratios = [r["faster"] or 0.0 for r in rows if r["layer"] == layer]
         print(f"{layer:18} median {statistics.median(ratios):.0f}×, least {min(ratios):.0f}×")
     return rows

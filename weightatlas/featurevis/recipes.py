@@ -159,10 +159,10 @@ def recipe_for(net: Network, layer: str, style: str = "display") -> Recipe:
     if style == "quick":
         return replace(base, steps=base.steps // 2)
     if style == "max":
-        side = None if base.side is None else max(base.side, MOST_SIDE) if stride >= 24 else base.side
+        side = MOST_SIDE if stride >= 24 else base.side
         return replace(
             base, side=side, steps=MOST_STEPS, leak=0.03, contrast=3.5, exponent=1.0, chroma=1.0,
-            jitter=min(base.jitter, 8), rotate=0.0, scale=0.0,
+            jitter=min(base.jitter, 8), rotate=0.0, scale=0.0, rate=0.3,
         )  # fmt: skip
     return base
 
