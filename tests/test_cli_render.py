@@ -207,14 +207,31 @@ class TestMistakes:
         monkeypatch.setattr(wa, "visualize", visualize)
         assert "400" in fails(MODEL, "blocks.6.0.conv_dw", "--units", "0-400", "-o", "x.svg", "--save", "x.npz")
 
-    def test_pictures_are_not_saved_if_the_sheet_cannot_be(self, monkeypatch):
+    def test_pictures_are_saved_even_if_the_sheet_cannot_be(self, monkeypatch):
         def sheet(*args, **more):
             raise ArgumentError("cannot be drawn")
 
         monkeypatch.setattr(wa.figures, "contact_sheet", sheet)
-        assert "cannot be drawn" in fails(
-            MODEL, "conv_stem", "--units", 0, "--steps", 1, "-o", "x.svg", "--save", "x.npz"
-        )
+        done = run(MODEL, "conv_stem", "--units", 0, "--steps", 1, "-o", "x.svg", "--save", "x.npz")
+        assert done.exit_code == 2
+        assert "cannot be drawn" in done.stderr
+        assert len(wa.FeatureImages.load("x.npz")) == 1
+
+    @pytest.mark.parametrize("option", ["-o", "--save"])
+    @pytest.mark.parametrize("how", ["folder", "under a file"])
+    def test_a_place_that_cannot_be_written_is_found_before_any_work(self, option, how, monkeypatch, tmp_path):
+        def visualize(*args, **more):
+            raise AssertionError("rendered although nothing can be written")
+
+        monkeypatch.setattr(wa, "visualize", visualize)
+        (tmp_path / "file").write_text("")
+        (tmp_path / "folder.svg").mkdir()
+        (tmp_path / "folder.npz").mkdir()
+        paths = {"-o": "x.svg", "--save": "x.npz"}
+        ending = Path(paths[option]).suffix
+        paths[option] = tmp_path / (f"folder{ending}" if how == "folder" else f"file/x{ending}")
+        words = [w for pair in paths.items() for w in pair]
+        assert "could not write" in fails(MODEL, "conv_stem", "--units", 0, "--steps", 1, *words)
 
 
 class Terminal(io.StringIO):

@@ -832,10 +832,10 @@ def test_the_module_is_left_as_it_was_when_rendering_breaks_off(error) -> None:
         raise error("enough")
 
     objective = fv.Objective(score, ("4",), ("breaks",))
-    with pytest.raises(error):
+    with pytest.raises(ArgumentError if error is MemoryError else error):
         wa.visualize(net, objective=objective, recipe=TINY)
     assert state(module) == before
-    with pytest.raises(error):
+    with pytest.raises(ArgumentError if error is MemoryError else error):
         wa.visualize(net, "6", units=[0], recipe=TINY, progress=progress)
     assert state(module) == before
     x = torch.full((1,), -1.0, requires_grad=True)
@@ -1027,10 +1027,10 @@ def test_a_layer_without_a_way_from_the_input(layer: str, units) -> None:
 def test_an_objective_that_ignores_the_image() -> None:
     net = load(S(conv(padding=1)))
     nothing = fv.Objective(lambda seen: torch.zeros(len(seen.images)), (), ("nothing",))
-    with pytest.raises(ArgumentError, match="does not depend on the image"):
+    with pytest.raises(ArgumentError, match="no gradient towards the image"):
         wa.visualize(net, "0", objective=nothing, recipe=TINY)
     detached = fv.Objective(lambda seen: seen.outputs["0"].detach().mean((1, 2, 3)), ("0",), ("detached",))
-    with pytest.raises(ArgumentError, match="does not depend on the image"):
+    with pytest.raises(ArgumentError, match="no gradient towards the image"):
         wa.visualize(net, objective=detached, recipe=TINY)
     wrong = fv.Objective(lambda seen: seen.outputs["0"].mean(), ("0",), ("one number",))
     with pytest.raises(ArgumentError, match="values for"):

@@ -372,7 +372,7 @@ class TestErrors:
         with pytest.raises(ArgumentError, match="no unit 9"):
             score(fv.units(A, [0, 9, 1]), arrays())
 
-    @pytest.mark.parametrize("at", ["center", "", None, 3, (1,), (1, 2, 3), (1.0, 2), [1, 2], ("1", 2)])
+    @pytest.mark.parametrize("at", ["center", "", None, 3, (1,), (1, 2, 3), (1.0, 2), [1, 2.0], ("1", 2), np.ones(2)])
     def test_places_that_are_none(self, at):
         with pytest.raises(ArgumentError, match="none of 'mean', 'peaks', 'centre'"):
             fv.unit(A, 0, at)
@@ -389,8 +389,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("vectors", "message"),
         [
-            ([[1, 2], [3]], "must be numbers"),
-            ([["a", "b"]], "must be numbers"),
+            ([[1, 2], [3]], "must be real numbers"),
+            ([["a", "b"]], "must be real numbers"),
             (np.ones(U), "shape"),
             (np.ones((1, 2, 3)), "shape"),
             (np.ones((0, U)), "shape"),

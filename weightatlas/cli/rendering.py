@@ -72,6 +72,9 @@ def render(
         wa.figures.check_width(width)
         if file is not None and file.suffix not in (".npz", ".safetensors"):
             raise ArgumentError(f"--save {file.name!r} must end in .npz or .safetensors")
+        for path in (output, file):
+            if path is not None:
+                wa.records.check_writable(path)
         net = wa.load(model)
         known = net.layers[layer]
         chosen = parse_units(units) if units is not None else range(min(UNITS_RENDERED, known.units))
@@ -88,8 +91,10 @@ def render(
                 device=device, progress=tell,
             )  # fmt: skip
         spent = time.monotonic() - began
-        save(wa.figures.contact_sheet(made), output, width, dark)
-        if file is not None:
-            made.save(file)
-            print(f"wrote {line(file)}")
+        try:  # whatever becomes of one file, the other is there
+            if file is not None:
+                made.save(file)
+                print(f"wrote {line(file)}")
+        finally:
+            save(wa.figures.contact_sheet(made), output, width, dark)
         print(f"{len(made)} picture{'' if len(made) == 1 else 's'} in {spent:.1f} s, {spent / len(made):.2f} s each")

@@ -43,6 +43,8 @@ class Objective:
         count: number of pictures that it is for, ``None`` for any.
         take: the same objective for some of the pictures.
         coupled: whether pictures depend on one another, so that they must be rendered together.
+        penalty: whether it only keeps pictures in bounds or apart, so that alone it makes no result.
+        aimed: the objective without its penalties; ``None`` for the objective itself.
         binds: how firmly the description holds together: 0 a sum, 1 a product, 2 one thing.
     """
 
@@ -52,6 +54,8 @@ class Objective:
     count: int | None = None
     take: Callable[[Sequence[int]], Objective] | None = None
     coupled: bool = False
+    penalty: bool = False
+    aimed: Objective | None = None
     binds: int = 2
 
     @property
@@ -59,6 +63,11 @@ class Objective:
         """What it asks for, in a few words."""
         shown = self.descriptions[:SHORT]
         return "; ".join(shown) + (f" and {len(self.descriptions) - SHORT} more" if shown != self.descriptions else "")
+
+    @property
+    def aim(self) -> Objective:
+        """The objective without its penalties: what must grow for a picture to be a result."""
+        return self.aimed if self.aimed is not None else self
 
     def of(self, rows: Sequence[int]) -> Objective:
         """The same objective for the pictures with these numbers."""
@@ -74,7 +83,7 @@ class Objective:
 
     def __rsub__(self, other: Any) -> Objective:
         """A number less the objective."""
-        return -self + other
+        return _joined(_constant(other), self, "−")
 
     def __radd__(self, other: Any) -> Objective:
         """So that ``sum`` works."""
@@ -115,8 +124,7 @@ def _joined(a: Objective, b: Any, sign: str) -> Objective:
         value = _number(b)
         if value < 0:  # said as one would
             sign, value = {"+": "−", "−": "+"}[sign], -value
-        constant = f"{value:g}"
-        b = Objective(lambda seen: torch.tensor(value), (), (constant,))
+        b = _constant(value)
     if a.count is not None and b.count is not None and a.count != b.count:
         raise ArgumentError(f"objectives for {a.count} and {b.count} pictures do not add up: {a!r}, {b!r}")
     how, binds = _SIGNS[sign]
@@ -136,15 +144,34 @@ def _joined(a: Objective, b: Any, sign: str) -> Objective:
         a.count if a.count is not None else b.count,
         take,
         a.coupled or b.coupled,
+        a.penalty and b.penalty,
+        _aim(a, b, sign),
         binds,
     )
+
+
+def _constant(value: Any) -> Objective:
+    number = _number(value)
+    return Objective(lambda seen: torch.tensor(number), (), (f"{number:g}",), penalty=True)
+
+
+def _aim(a: Objective, b: Objective, sign: str) -> Objective | None:
+    """What is left of two without penalties; ``None`` if that is the two themselves."""
+    if sign == "·" or (a.penalty and b.penalty):
+        return None
+    if b.penalty:
+        return a.aim
+    if a.penalty:
+        return b.aim if sign == "+" else -b.aim
+    return _joined(a.aim, b.aim, sign) if a.aimed is not None or b.aimed is not None else None
 
 
 def _scaled(a: Objective, factor: float, words: str) -> Objective:
     kept = a.take
     take = None if kept is None else (lambda rows: _scaled(kept(rows), factor, words))
     told = tuple(f"{words}{_enclosed(d, a.binds, 1, second=True)}" for d in a.descriptions)
-    return replace(a, score=lambda seen: factor * a.score(seen), descriptions=told, take=take, binds=1)
+    aimed = None if a.aimed is None else _scaled(a.aimed, factor, words)
+    return replace(a, score=lambda seen: factor * a.score(seen), descriptions=told, take=take, aimed=aimed, binds=1)
 
 
 def _enclosed(words: str, binds: int, needed: int, *, second: bool = False) -> str:

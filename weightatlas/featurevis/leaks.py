@@ -28,6 +28,8 @@ BOUNDED = {
     "clamp_max",
     "clamp_max_",
 }
+#: Functions of two tensors that are a ReLU where one of them is zeros.
+LARGER = {"maximum", "max", "fmax"}
 OTHERS = {"hardswish", "hardsigmoid", "threshold", "_threshold"}
 _BOUND_NAMES = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"), "clip": ("min", "max")}
 
@@ -83,10 +85,23 @@ def leaking(func: Any, name: str, args: Any, kwargs: Any, leak: float) -> Tensor
         inplace = name.endswith("_") or bool(kwargs.get("inplace"))
         inplace |= name in RELU | RELU6 and len(args) > 1 and args[1] is True
         return Leak.apply(args[0], *bounds, leak, inplace)
+    if name in LARGER and (one := _above_zero(args, kwargs)) is not None:
+        return Leak.apply(one, 0.0, math.inf, leak, False)
     if name in OTHERS:
         written, plain = _written(name, args, kwargs)
         out = LeakAnywhere.apply(args[0], plain(func), leak)
         return args[0].copy_(out) if written else out
+    return None
+
+
+def _above_zero(args: Any, kwargs: Any) -> Tensor | None:
+    """Of two tensors the one that is compared with zeros."""
+    if len(args) != 2 or kwargs or not all(isinstance(a, Tensor) for a in args):
+        return None
+    for one, other in (args, args[::-1]):
+        fits = not other.requires_grad and torch.broadcast_shapes(one.shape, other.shape) == one.shape
+        if one.requires_grad and fits and not other.any():
+            return one
     return None
 
 

@@ -53,6 +53,7 @@ def units(layer: str, indices: Sequence[int], at: At = "mean") -> Objective:
     numbers = [_index(i) for i in indices]
     if not numbers:
         raise ArgumentError(f"no unit of {layer!r} was given")
+    at = _known_place(at)
     where = _place(at)
 
     def score(seen: Seen) -> Tensor:
@@ -78,17 +79,18 @@ def direction(layer: str, vector: Any, at: At = "mean", cosine: float = 0.0, nam
         cosine: the power p of the cosine: 0 is the dot product alone, ``inf`` the cosine alone.
         name: for captions.
     """
-    return _same_for_all(directions(layer, np.asarray(vector)[None], at, cosine, [name] if name else None))
+    return _same_for_all(directions(layer, _row(vector, layer), at, cosine, [name] if name else None))
 
 
 def directions(
     layer: str, vectors: Any, at: At = "mean", cosine: float = 0.0, names: Sequence[str] | None = None
 ) -> Objective:
     """One direction a picture, ``[N, O]``; see :func:`direction`."""
-    matrix = _matrix(vectors, layer)
+    matrix = rows_of(vectors, layer)
     if isinstance(cosine, bool) or not isinstance(cosine, int | float) or not cosine >= 0:
         raise ArgumentError(f"cosine={cosine!r} must be a power from 0 to inf")
-    unit_length = torch.from_numpy(matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).float()
+    unit_length = torch.from_numpy(matrix).float()
+    at = _known_place(at)
     where = _place(at)
     told = tuple(names) if names is not None else tuple(f"{layer}, direction {i}{where}" for i in range(len(matrix)))
     if len(told) != len(matrix):
@@ -135,14 +137,16 @@ def _at(values: Tensor, at: At, layer: str) -> Tensor:
     return values[:, y, x]  # pyright: ignore[reportArgumentType]
 
 
-def _place(at: At) -> str:
-    if at == "mean":
-        return ""
-    if at == "centre" or at == "peaks":
-        return " at the centre" if at == "centre" else " at its peaks"
-    if isinstance(at, tuple) and len(at) == 2 and all(isinstance(v, int) for v in at):
-        return f" at {at}"
+def _known_place(at: Any) -> At:
+    if isinstance(at, str) and at in ("mean", "peaks", "centre"):
+        return at
+    if isinstance(at, tuple | list) and len(at) == 2 and all(hasattr(v, "__index__") for v in at):
+        return operator.index(at[0]), operator.index(at[1])
     raise ArgumentError(f"at={at!r} is none of 'mean', 'peaks', 'centre' and (y, x)")
+
+
+def _place(at: At) -> str:
+    return {"mean": "", "centre": " at the centre", "peaks": " at its peaks"}.get(str(at), f" at {at}")
 
 
 def _index(value: Any) -> int:
@@ -155,16 +159,43 @@ def _index(value: Any) -> int:
     return number
 
 
-def _matrix(vectors: Any, layer: str) -> np.ndarray:
-    try:
-        matrix = np.asarray(vectors, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"directions over units of {layer!r} must be numbers [N, O]") from error
+def _row(vector: Any, layer: str) -> np.ndarray:
+    values = _numbers(vector, layer)
+    if values.ndim != 1:
+        raise ArgumentError(f"a direction of shape {values.shape} came in; [O] is expected, O units of {layer!r}")
+    return values[None]
+
+
+def rows_of(vectors: Any, layer: str) -> np.ndarray:
+    """Directions over a layer's units, each scaled to length 1: float64 ``[N, O]``.
+
+    Raises:
+        ArgumentError: for what is no such array, for NaN, infinity and a direction of zeros.
+    """
+    matrix = _numbers(vectors, layer)
     if matrix.ndim != 2 or not matrix.size:
         raise ArgumentError(f"directions of shape {matrix.shape} came in; [N, O] is expected, O units of {layer!r}")
     if not np.isfinite(matrix).all():
         raise ArgumentError(f"directions over units of {layer!r} hold NaN or infinity")
-    if not np.linalg.norm(matrix, axis=1).all():
-        row = int(np.flatnonzero(np.linalg.norm(matrix, axis=1) == 0)[0])
+    largest = np.abs(matrix).max(1, keepdims=True)
+    if not largest.all():
+        row = int(np.flatnonzero(largest[:, 0] == 0)[0])
         raise ArgumentError(f"direction {row} over units of {layer!r} is zero and points nowhere")
-    return matrix
+    matrix = matrix / largest  # squares of very large or small numbers leave the range
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+def _numbers(values: Any, layer: str) -> np.ndarray:
+    """Arrays, tensors of any kind, and lists of them, as float64."""
+    try:
+        if isinstance(values, list | tuple) and any(isinstance(v, Tensor) for v in values):
+            values = torch.stack([torch.as_tensor(v) for v in values])
+        if isinstance(values, Tensor):
+            plain = values.detach().cpu()
+            values = plain.to(torch.complex128 if plain.is_complex() else torch.float64).numpy()
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"they are {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"directions over units of {layer!r} must be real numbers [N, O]: {error}") from error

@@ -23,7 +23,7 @@ def diversity(layer: str) -> Objective:
         alike = gram @ gram.T
         return -(alike.sum(1) - alike.diagonal()) / (len(a) - 1)
 
-    return Objective(score, (layer,), (f"diversity in {layer}",), coupled=True)
+    return Objective(score, (layer,), (f"diversity in {layer}",), coupled=True, penalty=True)
 
 
 def total_variation() -> Objective:
@@ -35,12 +35,16 @@ def total_variation() -> Objective:
             (1, 2, 3)
         )
 
-    return Objective(score, (), ("total variation",))
+    return Objective(score, (), ("total variation",), penalty=True)
 
 
 def distance_from_grey() -> Objective:
     """How strong a picture's colours are, a penalty to subtract: the mean square distance from middle grey."""
-    return Objective(lambda seen: (seen.images - 0.5).square().mean((1, 2, 3)), (), ("distance from grey",))
+
+    def score(seen: Seen) -> Tensor:
+        return (seen.images - 0.5).square().mean((1, 2, 3))
+
+    return Objective(score, (), ("distance from grey",), penalty=True)
 
 
 def opacity() -> Objective:
@@ -51,4 +55,4 @@ def opacity() -> Objective:
             raise ArgumentError("opacity() needs a canvas with transparency; use a recipe with alpha=True")
         return seen.alpha.mean((1, 2))
 
-    return Objective(score, (), ("opacity",))
+    return Objective(score, (), ("opacity",), penalty=True)

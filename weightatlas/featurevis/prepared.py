@@ -230,7 +230,7 @@ def _device(name: Any) -> torch.device:
     """The device of that name, tried out."""
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()  # "meta" holds no values
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ArgumentError(f"device={name!r} cannot be used here: {first_line(error)}; try 'cpu'") from error
     return device
@@ -245,6 +245,8 @@ def check_layer(net: Network, name: str) -> None:
     layer = net.layers[name]
     if layer.units == 0:
         raise ArgumentError(f"{name!r} has no units: its output is not one tensor with a channel axis")
+    if not layer.axes:
+        raise ArgumentError(f"the axes of {name!r} are not known; is there a path from the input to it?")
     if layer.axes[:2] != ("N", "C") and layer.axes[-1:] != ("C",):
         raise ArgumentError(f"the axes {layer.axes} of {name!r} are not [N, C, …]; where are its units?")
 

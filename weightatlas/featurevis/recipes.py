@@ -69,7 +69,9 @@ class Recipe:
     pad: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every number."""
+        """Checks every setting."""
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"a recipe's name={self.name!r} must be a string")
         if self.canvas not in get_args(Kind):
             raise unknown_name("canvas", str(self.canvas), get_args(Kind))
         if self.at not in ("mean", "peaks", "centre"):

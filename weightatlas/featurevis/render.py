@@ -45,6 +45,7 @@ class Batch:
         viewed: mean over random views, ``[N]``.
         begun: the objective at the start, ``[N]``.
         pushed: largest root mean square that the gradient had, ``[N]``; 0 where there never was one.
+        grown: growth of the objective without its penalties, as a share of its size at the start, ``[N]``.
     """
 
     images: Tensor
@@ -52,6 +53,7 @@ class Batch:
     viewed: Tensor
     begun: Tensor
     pushed: Tensor
+    grown: Tensor
 
 
 class Renderer:
@@ -80,18 +82,15 @@ class Renderer:
         grains = [torch.Generator().manual_seed(_other(s)) for s in seeds]
         z = self.canvas.start(draws)
         numbers = self.plan.views.draw(draws, r.steps + JUDGED_VIEWS)
-        begun = self.judge(objective, z)
+        begun, aim = self.judge(objective, z), objective.aim
+        first = begun if aim is objective else self.judge(aim, z)
         push = torch.zeros_like(z.detach())
         pushed = torch.zeros(len(seeds), dtype=torch.float32, device=z.device)
         for t in range(steps or r.steps):
-            gradient = self.gradient(objective, z, numbers[t], grains)
-            rms = gradient.abs().square().flatten(1).mean(1).sqrt()
-            if not torch.isfinite(rms).all():
-                gradient, rms = _without_faults(gradient, rms)
+            gradient, rms = self._climb(objective, z, numbers[t], grains)
             pushed = torch.maximum(pushed, rms)
-            shape = (-1, *[1] * (z.ndim - 1))
             with torch.no_grad():
-                push.mul_(r.momentum).add_(gradient / rms.clamp_min(1e-30).view(shape), alpha=1 - r.momentum)
+                push.mul_(r.momentum).add_(gradient / _along(rms.clamp_min(1e-30), z), alpha=1 - r.momentum)
                 z.add_(push, alpha=self._rate(t))
                 self.canvas.keep_within(z)
             if told is not None:
@@ -100,13 +99,42 @@ class Renderer:
         with torch.no_grad():
             shown = self.canvas.picture(z)
             shown = shown if self.plan.views.wrapped else self.plan.views.centre(shown)
-        return Batch(shown, self.judge(objective, z), viewed, begun, pushed)
+        reached = self.judge(objective, z)
+        grown = (reached if aim is objective else self.judge(aim, z)) - first
+        return Batch(shown, reached, viewed, begun, pushed, grown / first.abs().clamp_min(1e-30))
 
-    def gradient(self, objective: Objective, z: Tensor, numbers: Tensor, grains: list[torch.Generator]) -> Tensor:
-        """The direction in which the objective grows, of the shape of z."""
-        value = self._value(objective, z, numbers, grains, self.recipe.leak)
+    def _climb(
+        self, objective: Objective, z: Tensor, numbers: Tensor, grains: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient and its root mean square by picture; zeros where it is not finite."""
+        before = [g.get_state() for g in grains]
+        gradient = self.gradient(objective, z, numbers, grains)
+        rms = _size(gradient)
+        if torch.isfinite(rms).all():
+            return gradient, rms
+        for g, state in zip(grains, before, strict=True):  # the same noise again
+            g.set_state(state)
+        plain = self.gradient(objective, z, numbers, grains, 0.0)  # a leak times an infinite slope, as of √ at 0
+        gradient = torch.where(_along(torch.isfinite(rms), gradient), gradient, plain)
+        rms = _size(gradient)
+        whole = torch.isfinite(rms)
+        return torch.where(_along(whole, gradient), gradient, 0.0), torch.where(whole, rms, 0.0)
+
+    def gradient(
+        self,
+        objective: Objective,
+        z: Tensor,
+        numbers: Tensor,
+        grains: list[torch.Generator],
+        leak: float | None = None,
+    ) -> Tensor:
+        """The direction in which the objective grows, of the shape of z; with the recipe's leak or another."""
+        value = self._value(objective, z, numbers, grains, self.recipe.leak if leak is None else leak)
         if not value.requires_grad:
-            raise ArgumentError(f"{objective!r} does not depend on the image; is there a path from the input to it?")
+            raise ArgumentError(
+                f"{objective!r} has no gradient towards the image: there is no path from the input to it, or forward "
+                "cuts the path (detach, no_grad, inference_mode, a comparison)"
+            )
         try:
             (found,) = torch.autograd.grad(value.sum(), z)
         except CheckpointError as error:
@@ -144,7 +172,7 @@ class Renderer:
             outputs = {k: self.plan.window(k, v) for k, v in outputs.items()}
         else:
             outputs = {}
-        value = objective.score(Seen(outputs, seen, alpha))
+        value = objective.score(Seen(outputs, seen, alpha)).float()
         if value.shape != (len(view),):
             raise ArgumentError(f"{objective!r} gave {tuple(value.shape)} values for {len(view)} pictures")
         return value
@@ -168,11 +196,14 @@ class Renderer:
         return sum(kept.values())
 
 
-def _without_faults(gradient: Tensor, rms: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients with zero where they are not finite: such a picture stays where it is."""
-    whole = torch.isfinite(rms)
-    shape = (-1, *[1] * (gradient.ndim - 1))
-    return torch.where(whole.view(shape), gradient, torch.zeros_like(gradient)), torch.where(whole, rms, 0.0)
+def _size(gradient: Tensor) -> Tensor:
+    """Root mean square of each picture's gradient, ``[N]``."""
+    return gradient.abs().square().flatten(1).mean(1).sqrt()
+
+
+def _along(values: Tensor, like: Tensor) -> Tensor:
+    """One value a picture, ``[N]``, with as many axes as another tensor."""
+    return values.view(-1, *[1] * (like.ndim - 1))
 
 
 def _other(seed: int) -> int:

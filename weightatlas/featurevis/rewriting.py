@@ -53,7 +53,7 @@ class Rewriting(TorchFunctionMode):
             even = _even_padding(args, kwargs)
             if even is not None:
                 return _later(args[0], even)
-        if self.leak and args and isinstance(args[0], Tensor) and args[0].requires_grad:
+        if self.leak and any(isinstance(a, Tensor) and a.requires_grad for a in args[:2]):
             changed = leaking(func, name, args, kwargs, self.leak)
             if changed is not None:
                 return changed

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import ArgumentError
-from ..network import Network, memory_free
+from ..network import Network
 from ..records import FeatureImages
 from .algebra import Objective
+from .batches import TRIES, Progress, alive_in, all_batches, whole
 from .objectives import directions as along
+from .objectives import rows_of
 from .objectives import units as exciting
 from .plan import make_plan
 from .prepared import Prepared, check_layer
 from .recipes import Recipe, recipe_for
 from .render import Batch, Renderer, seed_of
-
-#: Starts that are tried for a picture that comes to nothing.
-TRIES = 3
-#: Pictures at a time at most, and the memory that a batch's way back should fill: the caches gain nothing beyond.
-MOST_AT_ONCE = {"cpu": 16, "cuda": 128, "mps": 32}
-AT_ONCE_BYTES = {"cpu": 256 * 2**20, "cuda": 8 * 2**30, "mps": 2**30}
-#: Share of an objective's size by which it must grow.
-LEAST_GROWTH = 1e-6
-
-Progress = Callable[[float, int], None]
-log = logging.getLogger("weightatlas")
 
 
 def visualize(
@@ -41,7 +32,7 @@ def visualize(
     directions: Any = None,
     objective: Objective | None = None,
     count: int | None = None,
-    recipe: str | Recipe = "display",
+    recipe: str | Recipe | Mapping[str, Any] = "display",
     batch: int | str = "auto",
     seed: int = 0,
     device: Any = None,
@@ -57,7 +48,8 @@ def visualize(
         directions: instead: directions over the layer's units, ``[N, O]``, such as :attr:`Factors.channels`.
         objective: instead: any :class:`~weightatlas.featurevis.Objective`.
         count: number of pictures of an objective that is the same for all, each from a start of its own.
-        recipe: ``"display"``, ``"quick"``, ``"max"``, or a :class:`~weightatlas.featurevis.Recipe`.
+        recipe: ``"display"``, ``"quick"``, ``"max"``, or a :class:`~weightatlas.featurevis.Recipe`, or such
+            settings as :attr:`FeatureImages.recipe` keeps.
         batch: pictures at a time; ``"auto"`` measures what one takes. A batch that does not fit into memory is halved.
         seed: of all starts and views. Every picture has its own from it, so that it hardly depends on which others are
             rendered beside it: equal seed, recipe, batch, device and number of threads give equal bits.
@@ -90,12 +82,14 @@ def visualize(
     total = _total(wanted, count)
     numbers = known.unit_indices(units) if directions is None and objective is None else []
     names: Sequence[object] = numbers or range(total)
-    seeds = [seed_of(_whole("seed", seed), deepest, name) for name in names]
-    with torch.inference_mode(False), torch.enable_grad():
+    seeds = [seed_of(whole("seed", seed), deepest, name) for name in names]
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress={progress!r} cannot be called; it is told (pictures done, pictures in all)")
+    with torch.inference_mode(False), torch.enable_grad(), _full_precision():
         prepared = Prepared(net, wanted.layers or (deepest,), device)
         plan = make_plan(net, prepared, chosen)
         renderer = Renderer(prepared, plan)
-        made, tries, notes = _all_batches(renderer, wanted, seeds, batch, progress)
+        made, tries, notes = all_batches(renderer, wanted, seeds, batch, progress)
     return _record(net, renderer, wanted, made, seeds, tries, deepest, numbers, (*plan.notes, *notes))
 
 
@@ -109,13 +103,33 @@ def _deepest(net: Network, layer: str | None, objective: Objective | None) -> st
     if layer is not None:
         return net.layers[layer].name
     if not read:
-        raise ArgumentError("visualize(net, layer) needs a layer; net.layers lists them")
+        raise ArgumentError(
+            "visualize(net, layer) needs a layer; net.layers lists them"
+            if objective is None
+            else f"{objective!r} reads no layer; give visualize(net, layer, objective=…) one, whose recipe is used"
+        )
     order = list(net.layers)
     return max(read, key=order.index)
 
 
-def _recipe(net: Network, layer: str, recipe: str | Recipe) -> Recipe:
+def _recipe(net: Network, layer: str, recipe: str | Recipe | Mapping[str, Any]) -> Recipe:
+    if isinstance(recipe, Mapping):
+        try:
+            return Recipe(**recipe)
+        except TypeError as error:
+            known = ", ".join(f.name for f in fields(Recipe))
+            raise ArgumentError(f"recipe={dict(recipe)!r} holds a setting that is none of {known}") from error
     return recipe if isinstance(recipe, Recipe) else recipe_for(net, layer, recipe)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Without the autocast that may be on around us: small gradients of early steps would be lost in it."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def _objective(known: Any, units: Any, directions: Any, objective: Objective | None, recipe: Recipe) -> Objective:
@@ -125,123 +139,19 @@ def _objective(known: Any, units: Any, directions: Any, objective: Objective | N
     if objective is not None:
         return objective
     if directions is not None:
-        wanted = along(known.name, directions, recipe.at)
-        length = np.shape(directions)[1]
-        if length != known.units:
-            raise ArgumentError(f"directions over {length} units came in, but {known.name!r} has {known.units}")
-        return wanted
+        rows = rows_of(directions, known.name)
+        if rows.shape[1] != known.units:
+            raise ArgumentError(f"directions over {rows.shape[1]} units came in, but {known.name!r} has {known.units}")
+        return along(known.name, rows, recipe.at)
     return exciting(known.name, known.unit_indices(units), recipe.at)
 
 
 def _total(objective: Objective, count: int | None) -> int:
     if objective.count is None:
-        return _whole("count", 1 if count is None else count, 1)
+        return whole("count", 1 if count is None else count, 1)
     if count is not None and count != objective.count:
         raise ArgumentError(f"count={count} was given, but {objective!r} is for {objective.count} pictures")
     return objective.count
-
-
-def _whole(name: str, value: Any, least: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
-        raise ArgumentError(f"{name}={value!r} must be an integer{f' of at least {least}' if least else ''}")
-    return value
-
-
-def _all_batches(
-    renderer: Renderer, wanted: Objective, seeds: list[int], batch: int | str, progress: Progress | None
-) -> tuple[Batch, np.ndarray, list[str]]:
-    """All pictures, batch by batch; those that come to nothing again from other starts."""
-    size, notes = _batch_size(renderer, wanted, len(seeds), batch)
-    rows = list(range(len(seeds)))
-    made, size = _in_batches(renderer, wanted, rows, seeds, size, progress)
-    tries = np.ones(len(seeds), np.int64)
-    for attempt in range(1, TRIES):
-        dead = [r for r in rows if not _alive(made)[r]]
-        if not dead or wanted.coupled:
-            break
-        for r in dead:
-            seeds[r], tries[r] = seed_of("again", attempt, seeds[r]), attempt + 1
-        again, size = _in_batches(renderer, wanted, dead, seeds, size, None)
-        _put(made, dead, again)
-    asked = _asked(batch)
-    if asked is not None and size < min(asked, len(seeds)):
-        notes.append(f"rendered {size} at a time, since {asked} do not fit into memory")
-        log.warning(notes[-1])
-    return made, tries, notes
-
-
-def _in_batches(
-    renderer: Renderer, wanted: Objective, rows: list[int], seeds: list[int], size: int, progress: Progress | None
-) -> tuple[Batch, int]:
-    parts: list[Batch] = []
-    done, furthest = 0, 0.0
-    while done < len(rows):
-        part = rows[done : done + size]
-
-        def told(step: int, part: list[int] = part, done: int = done) -> None:
-            nonlocal furthest
-            furthest = max(furthest, done + len(part) * step / renderer.recipe.steps)  # a halved batch begins again
-            if progress is not None:
-                progress(furthest, len(rows))
-
-        try:
-            parts.append(renderer.batch(wanted.of(part), [seeds[r] for r in part], told))
-        except (RuntimeError, MemoryError) as error:
-            if not _no_memory(error) or size == 1 or wanted.coupled:
-                raise
-            size = max(len(part) // 2, 1)
-            if renderer.prepared.device.type == "cuda":
-                torch.cuda.empty_cache()
-            log.info("a batch of %d pictures does not fit into memory; going on with %d", len(part), size)
-            continue
-        done += len(part)
-    return _together(parts), size
-
-
-def _no_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in words or "allocate" in words
-
-
-def _asked(batch: int | str) -> int | None:
-    return None if batch == "auto" else _whole("batch", batch, 1)
-
-
-def _batch_size(renderer: Renderer, wanted: Objective, count: int, batch: int | str) -> tuple[int, list[str]]:
-    """Pictures at a time: what was asked for, or what memory and caches like; never more than there is memory for."""
-    asked = _asked(batch)
-    one = max(renderer.bytes_of_one(wanted), 1)
-    kind = renderer.prepared.device.type
-    free = torch.cuda.mem_get_info(renderer.prepared.device)[0] if kind == "cuda" else memory_free()
-    most = max(int(free * 0.7 // (2 * one)), 1)
-    if wanted.coupled:
-        if count > most:
-            raise ArgumentError(
-                f"{count} pictures that depend on each other need about {2 * one * count / 2**30:.1f} GiB at once, but "
-                f"{free / 2**30:.1f} GiB are free; ask for fewer with count="
-            )
-        return count, []
-    usual = min(MOST_AT_ONCE.get(kind, 16), max(AT_ONCE_BYTES.get(kind, 2**28) // one, 2))
-    return max(min(usual if asked is None else asked, count, most), 1), []
-
-
-def _alive(made: Batch) -> Tensor:
-    """Which pictures are a result: pushed by a gradient, finite, and better than the noise they began as."""
-    growth = torch.maximum(made.reached, made.viewed) - made.begun
-    finite = torch.isfinite(made.reached) & torch.isfinite(made.begun) & torch.isfinite(made.viewed)
-    return finite & (made.pushed > 0) & (growth > LEAST_GROWTH * made.begun.abs())
-
-
-_FIELDS = ("images", "reached", "viewed", "begun", "pushed")
-
-
-def _together(parts: list[Batch]) -> Batch:
-    return Batch(*(torch.cat([getattr(p, f).cpu() for p in parts]) for f in _FIELDS))
-
-
-def _put(made: Batch, rows: list[int], again: Batch) -> None:
-    for name in _FIELDS:
-        getattr(made, name)[rows] = getattr(again, name)
 
 
 def _record(
@@ -256,7 +166,7 @@ def _record(
     notes: tuple[str, ...],
 ) -> FeatureImages:
     channels = renderer.prepared.spec.channels
-    alive = _alive(made).numpy()
+    alive = alive_in(made).numpy()
     pixels = (made.images.nan_to_num().permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
     labels = wanted.descriptions if len(wanted.descriptions) == len(seeds) else wanted.descriptions * len(seeds)
     if numbers:  # where they are excited is the recipe's to tell

@@ -7,6 +7,7 @@ from .bands import BandRow as BandRow
 from .base import Provenance as Provenance
 from .base import Record as Record
 from .base import atomic_write as atomic_write
+from .base import check_writable as check_writable
 from .connections import By as By
 from .connections import Connections as Connections
 from .factors import Factors as Factors

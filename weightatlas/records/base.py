@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import html
 import json
 import os
 import secrets
+import stat
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,6 +82,24 @@ def atomic_write(path: str | Path, data: bytes) -> Path:
         why = getattr(error, "strerror", None) or error
         raise LoadError(f"could not write {str(path)!r}: {why}; nothing there was changed") from error
     return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Tries whether :func:`atomic_write` could write there, before hours are spent on what is to be written.
+
+    Raises:
+        LoadError: if it could not.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe = Path(path).with_name(f".{secrets.token_hex(8)}")
+        atomic_write(probe, b"").unlink()
+    except (LoadError, OSError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, LoadError) else error
+        why = getattr(cause, "strerror", None) or cause
+        raise LoadError(f"could not write {str(path)!r}: {why}; nothing there was changed") from error
 
 
 @dataclass(frozen=True, repr=False, eq=False)
