@@ -19,6 +19,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
 
+@pytest.mark.slow
 def test_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -33,6 +34,7 @@ def test_the_main_example_has_six_lines():
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 6
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_command_beside_it_draws(tmp_path, monkeypatch):
     picture = re.search(r"!\[[^\]]+\]\(([^)]+)\)", README)[1]
     command = next(b for b in blocks("sh") if b.startswith("weightatlas weights")).strip()
