@@ -8,7 +8,7 @@ from planted import SVG, flat, images, parse, rgb_weights, texts, tiles, weights
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError, WeightValuesError
-from weightatlas.figures import cards, strongest, theme
+from weightatlas.figures import cards, theme, wording
 from weightatlas.records import Provenance, Replaced
 
 
@@ -98,7 +98,7 @@ class TestConnections:
     def test_what_was_read_as_what(self, became, source, words):
         other = became.replace("0.41", "-0.7").replace("4e-05", "123")
         both = [Replaced("ReLU", "a", became, source), Replaced("ReLU", "b", other, source)]
-        assert strongest.read_as(both) == [words]
+        assert wording.read_as(both) == [words]
 
     def test_where_there_is_room_addresses_are_whole(self):
         drawn = wa.figures.connections(weights(o=2, i=8, source="blocks.3.2"))

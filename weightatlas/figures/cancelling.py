@@ -16,8 +16,8 @@ from .figure import MARGIN, Figure
 from .grids import sign_words, source_line
 from .layout import GAP, LABEL_SIZE, Tile, magnitude
 from .scene import Scene
-from .strongest import told
 from .theme import EXCITE, INHIBIT, Palette, check_choice, diverging
+from .wording import told
 
 COLUMNS = ("Σ", "best case", "worst case", "Σ |·|")
 PANEL = 540  # pixels of a pair with its words beside it; where there is room for two, pairs stand side by side

@@ -122,10 +122,24 @@ def columns_for(most: int, room: float, largest: float) -> tuple[int, float]:
     return columns, min((room - GAP * (columns - 1)) / columns, largest)
 
 
-def card(scene: Scene, x: float, y: float, side: float, tile: Tile, own: Block | None = None) -> None:
-    """One map in the middle of a square card; its squares are equally large, the target's own position is framed."""
-    scene.rect(x, y, side, side, fill=ground(), radius=RADIUS)
-    scene.rect(x, y, side, side, stroke="line", radius=RADIUS)
+def card(
+    scene: Scene,
+    x: float,
+    y: float,
+    side: float,
+    tile: Tile,
+    own: Block | None = None,
+    *,
+    radius: float = RADIUS,
+    above: float = 0,
+) -> None:
+    """One map in the middle of a square card; its squares are equally large, the target's own position is framed.
+
+    The card goes on ``above`` for what is glued to it, which then draws the outline.
+    """
+    scene.rect(x, y - above, side, side + above, fill=ground(), radius=radius)
+    if not above:
+        scene.rect(x, y, side, side, stroke="line", radius=radius)
     h, w = tile.colours.shape[:2]
     cell = side * (1 - 2 * EDGE) / max(h, w)
     cell = math.floor(2 * cell) / 2 if cell >= SQUARE else cell  # whole device pixels at twice the size

@@ -44,8 +44,8 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _webp(data: bytes, shape: tuple[int, int, int], round_by: float) -> str:
-    """A picture's pixels as WebP in base64, enlarged if small, with corners rounded by a share of its width."""
+def _webp(data: bytes, shape: tuple[int, int, int], round_by: float, below: bool) -> str:
+    """A picture's pixels as WebP in base64, enlarged if small, corners rounded by a share of its width, or two."""
     from PIL import Image, ImageDraw
 
     height, width = shape[:2]
@@ -55,7 +55,8 @@ def _webp(data: bytes, shape: tuple[int, int, int], round_by: float) -> str:
     if round_by:
         mask = Image.new("L", (size[0] * 2, size[1] * 2), 0)
         corners = (0, 0, size[0] * 2 - 1, size[1] * 2 - 1)
-        ImageDraw.Draw(mask).rounded_rectangle(corners, round(2 * round_by * size[0]), fill=255)
+        rounded = (True, True, below, below)
+        ImageDraw.Draw(mask).rounded_rectangle(corners, round(2 * round_by * size[0]), fill=255, corners=rounded)
         picture.putalpha(mask.resize(size, Image.Resampling.BOX))
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=QUALITY, method=4)
@@ -166,6 +167,12 @@ class Scene:
         )
         self.reach(lowest)
 
+    def shape(self, corners: Sequence[tuple[float, float]], role: str) -> None:
+        """A filled polygon."""
+        points = " ".join(f"{number(x)},{number(y)}" for x, y in corners)
+        self._parts.append(f'<polygon points="{points}" class="wa-{role}"/>')
+        self.reach(max(y for _, y in corners))
+
     def dot(self, x: float, y: float, radius: float, fill: str, *, hollow: bool = False) -> None:
         """A disc, or a ring whose inside shows the ground."""
         look = f'class="wa-ground" stroke="{fill}" stroke-width="1.75"' if hollow else f'fill="{fill}"'
@@ -184,11 +191,20 @@ class Scene:
         self.reach(y + height)
 
     def photo(
-        self, x: float, y: float, width: float, height: float, colours: np.ndarray, words: str, radius: float = 0
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        colours: np.ndarray,
+        words: str,
+        radius: float = 0,
+        *,
+        below: bool = True,
     ) -> None:
-        """A picture ``[H, W, 3]`` uint8, smooth and with rounded corners, and what it shows in words."""
+        """A picture ``[H, W, 3]`` uint8, smooth, with rounded corners (``below`` too), and what it shows in words."""
         pixels = np.ascontiguousarray(colours)
-        data = _webp(pixels.tobytes(), pixels.shape, radius / REFERENCE)  # the same at every width
+        data = _webp(pixels.tobytes(), pixels.shape, radius / REFERENCE, below)  # the same at every width
         self._parts.append(
             f'<image x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" '
             f'preserveAspectRatio="none" image-rendering="optimizeQuality" role="img" aria-label="{escape(words)}" '

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..records import By, Connections, Provenance, Weights, read_as
+from ..records import By, Connections, Weights
 from . import cards, layout, lettering
 from .cards import Block, Window
 from .figure import MARGIN, Figure
-from .grids import chosen_rows, noted, sign_words, source_line
+from .grids import chosen_rows, sign_words, source_line
 from .layout import Tile, magnitude
 from .scene import Scene
 from .theme import Palette, check_choice, diverging
+from .wording import about_weights, told
 
 UNITS_SHOWN = 6
 ADDRESS_SIZE, SHARE_SIZE = 13, 12
 BESIDE = 210  # pixels that a unit's address may take beside its cards; longer ones go above
 LEAST_BESIDE = 72  # pixels of a card from which on addresses go beside
 ROW_GAP = 12
-#: Notes that repeat what the fields of weights say; captions tell it from the fields.
-TOLD = re.compile(r"\d+ \S+ (read|with) |the map of target position|paths without parameters are left out")
 VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
 
 
@@ -189,18 +187,9 @@ def _caption(
         f"The {count} of {weights.source} that {VERBS[by]} each unit{also}, with {held} of its "
         f"squared weights; {sign_words(palette)}."
     )
-    said = [f"batch norm {weights.norm} is folded in"] if weights.norm else []
-    said += read_as(weights.replaced)
-    said += ["the skip path is left out"] if not weights.skip_included else []
-    said += [f"seen from position {weights.at}"] if weights.at is not None else []
+    said = about_weights(weights)
     said += [f"the skip path, up to {magnitude(beyond)}, is beyond the scale"] if beyond else []
     return told(text, [*said, *shown.left_out], weights.provenance)
-
-
-def told(text: str, said: Sequence[str], provenance: Provenance) -> str:
-    """A caption and one more sentence: what is said, and the notes that do not repeat it."""
-    more = "; ".join([*said, *(n for n in noted(provenance) if not TOLD.match(n))])
-    return f"{text} {more[0].upper()}{more[1:]}." if more else text
 
 
 def _alt(tops: Sequence[Connections], h: int, w: int) -> str:
