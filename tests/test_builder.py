@@ -285,13 +285,13 @@ class TestOverview:
         assert "holds NaN or infinity" in told[1]
 
     def test_expanded_weights_two_layers_back(self, net):
-        drawn = wa.figure(net, "expanded", "3", source="0", units=[4, 1], k=2)
+        drawn = wa.figure(net, "connections", "3", source="0", units=[4, 1], k=2)
         weights = wa.expanded_weights(net, "0", "3", units=[4, 1])
         assert [list(s) for s in drawn.data["sources"]] == [weights.top(u, 2).sources.tolist() for u in (4, 1)]
         paths = wa.figure(net, "paths", "3", source="0", through="2", k=1)
         assert "cancels" in paths.svg()
         with pytest.raises(ArgumentError, match="'expanded' needs source="):
-            wa.figure(net, "expanded", "3")
+            wa.figure(net, "connections", "3")
         with pytest.raises(ArgumentError, match="'paths' needs source= and through="):
             wa.figure(net, "paths", "3")
 

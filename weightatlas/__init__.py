@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import figures as figures
     from .bands import banding as banding
     from .builder import figure as figure
+    from .builder import figure_kinds as figure_kinds
     from .builder import overview as overview
     from .errors import WeightAtlasError as WeightAtlasError
     from .errors import WeightAtlasWarning as WeightAtlasWarning
@@ -71,6 +72,7 @@ _HOMES = {
     "FeatureImages": "records",
     "figures": "figures",
     "figure": "builder",
+    "figure_kinds": "builder",
     "overview": "builder",
     "WeightAtlasError": "errors",
     "WeightAtlasWarning": "errors",
@@ -97,6 +99,7 @@ __all__ = [
     "FeatureImages",
     "figures",
     "figure",
+    "figure_kinds",
     "overview",
     "WeightAtlasError",
     "WeightAtlasWarning",

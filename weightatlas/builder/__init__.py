@@ -1,6 +1,7 @@
 """The only part in which stages meet: a network in, figures and pages out."""
 
-from .kinds import figure as figure
+from .figuring import figure as figure
+from .figuring import figure_kinds as figure_kinds
 from .pages import file_stem as file_stem
 from .pages import overview as overview
 from .pages import overview_layers as overview_layers

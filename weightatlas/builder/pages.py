@@ -15,7 +15,7 @@ from ..models import FAMILIES
 from ..network import Network
 from ..records import Layer, atomic_write
 from ..weights import direct_weights
-from .kinds import drawn_weights, expanded_figure, features_figure, is_factorized, paths_figure
+from .kinds import connections_figure, drawn_weights, features_figure, is_factorized, paths_figure
 
 #: How many layers an overview shows, the first one included.
 OVERVIEW_LAYERS = 4
@@ -158,11 +158,11 @@ def _expanded_sections(net: Network, chosen: list[str], folder: Path) -> list[st
     through = {"source": source, "through": middle, "k": EXPANDED_UNITS}
     sections = []
     try:
-        for kind, draw, options in (("expanded", expanded_figure, asked), ("paths", paths_figure, through)):
+        for kind, draw, options in (("connections", connections_figure, asked), ("paths", paths_figure, through)):
             drawn = draw(net, target, **options)
             file = f"{file_stem(target, kind)}.svg"
             drawn.save(folder / file)
-            named = f"Expanded weights of {target}" if kind == "expanded" else f"Paths to {target}"
+            named = f"Expanded weights of {target}" if kind == "connections" else f"Paths to {target}"
             command = _recipe(net, [kind, target], options, file)
             heading = f"<h2 class=unseen>{figures.escape(named)}</h2>"
             sections.append(f"<section>{heading}{drawn.html()}{command}</section>")
@@ -191,7 +191,7 @@ def _reads(net: Network, name: str) -> str:
 
 
 #: Commands whose figure has another name in Python, and options that are called otherwise.
-_COMMANDS = {"expanded": "expand", "paths": "expand", "features": "render"}
+_COMMANDS = {"connections": "expand", "paths": "expand", "features": "render"}
 _FLAGS = {"source": "from", "k": "top"}
 
 

@@ -2,6 +2,15 @@
 
 from .banding import banding_plot as banding_plot
 from .cancelling import pathways as pathways
+from .connecting import Strength as Strength
+from .connecting import connection as connection
+from .connecting import small_multiples as small_multiples
+from .expanding import ENOUGH as ENOUGH
+from .expanding import expanded as expanded
+from .factoring import factor_equation as factor_equation
+from .factoring import weight_factors as weight_factors
+from .families import Order as Order
+from .families import family_grid as family_grid
 from .figure import Figure as Figure
 from .figure import check_path as check_path
 from .figure import check_width as check_width
@@ -11,7 +20,11 @@ from .grids import nmf_grid as nmf_grid
 from .grids import pixel_grid as pixel_grid
 from .grids import signed_maps as signed_maps
 from .lettering import visible as visible
+from .neuron import neuron_card as neuron_card
 from .page import page as page
+from .pathing import cancellation as cancellation
+from .positions import drawn_places as drawn_places
+from .positions import spatial_positions as spatial_positions
 from .scene import escape as escape
 from .sheets import MOST_SHOWN as MOST_SHOWN
 from .sheets import contact_sheet as contact_sheet

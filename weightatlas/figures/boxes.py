@@ -20,7 +20,7 @@ from .layout import GAP, LABEL_SIZE, RADIUS, Tile
 from .scene import Scene
 
 LINE = 1.36  # of a text's size, from one baseline to the next
-ARROW, HEAD = 3.0, 9.0  # pixels: an arrow's line is so thick, its head so long
+ARROW, HEAD, AHEAD = 3.0, 11.0, 3.0  # pixels: an arrow's line is so thick, its head so long, and so far from the end
 BAR = 5.0  # pixels a bar is high
 ROUNDING = 1.02  # a reader's typeface may run wider than ours
 
@@ -114,6 +114,16 @@ def photo(picture: Picture, width: float, *, below: bool = True) -> Box:
     return Box(width, height, draw, height / 2)
 
 
+def picture_square(picture: Picture, side: float) -> Box:
+    """The middle of a picture as a square with sharp corners, as tiles of a larger picture have."""
+    if picture.colours is None:
+        return photo(picture, side)
+    h, w = picture.colours.shape[:2]
+    n = min(h, w)
+    cut = picture.colours[(h - n) // 2 : (h + n) // 2, (w - n) // 2 : (w + n) // 2]
+    return Box(side, side, lambda scene, x, y: scene.photo(x, y, side, side, cut, picture.words), side / 2)
+
+
 def signed(tile: Tile, side: float, own: Block | None = None) -> Box:
     """A signed map on its near-white card."""
     return Box(side, side, lambda scene, x, y: cards.card(scene, x, y, side, tile, own), side / 2)
@@ -139,21 +149,33 @@ def glued(picture: Picture, tile: Tile, side: float, own: Block | None = None) -
 
 
 def labelled(box: Box, *lines: str, mono: bool = True, room: float = 0) -> Box:
-    """A box with words centred under it, the first line an address; its axis stays where it was."""
+    """A box with words centred under it, the first line an address; its axis and its width stay what they were.
+
+    Words may be a little wider than the box, into the gap to its neighbours.
+    """
     wide = max(box.width, room)
-    under = [text(words, LABEL_SIZE, within=wide, room=wide + GAP / 2, anchor="middle", mono=mono and i == 0)
-             for i, words in enumerate(lines) if words]  # fmt: skip
+    under = [centred_line(words, wide, mono=mono and i == 0) for i, words in enumerate(lines) if words]
     whole = column([box, *under], gap=2, align="middle")
-    return Box(whole.width, whole.height, whole.draw, box.axis)
+    return Box(wide, whole.height, whole.draw, box.axis)
+
+
+def centred_line(words: str, width: float, *, mono: bool) -> Box:
+    """One line in the middle of its width; it may reach a little into the gap to its neighbours."""
+    shown = lettering.shorten(words, LABEL_SIZE, width + GAP / 3, mono=mono)
+
+    def draw(scene: Scene, x: float, y: float) -> None:
+        scene.text(x + width / 2, y + LABEL_SIZE * 1.05, shown, LABEL_SIZE, "quiet", mono=mono, anchor="middle")
+
+    return Box(width, LABEL_SIZE * LINE, draw, 0)
 
 
 def arrow(length: float) -> Box:
-    """An arrow to the right."""
+    """An arrow to the right that ends just before what comes next."""
 
     def draw(scene: Scene, x: float, y: float) -> None:
-        middle = y + HEAD / 2
-        scene.rect(x, middle - ARROW / 2, length - HEAD + 1, ARROW, role="line")
-        scene.shape([(x + length - HEAD, y), (x + length, middle), (x + length - HEAD, y + HEAD)], "line")
+        middle, tip = y + HEAD / 2, x + length - AHEAD
+        scene.rect(x, middle - ARROW / 2, length - AHEAD - HEAD + 1, ARROW, role="arrow")
+        scene.shape([(tip - HEAD, y), (tip, middle), (tip - HEAD, y + HEAD)], "arrow")
 
     return Box(length, HEAD, draw, HEAD / 2)
 
@@ -162,21 +184,26 @@ def wire(length: float) -> Box:
     """The line of an arrow that goes on behind what comes next."""
 
     def draw(scene: Scene, x: float, y: float) -> None:
-        scene.rect(x, y, length, ARROW, role="line")
+        scene.rect(x, y, length, ARROW, role="arrow")
 
     return Box(length, ARROW, draw, ARROW / 2)
 
 
-def sign(words: str, size: float = 20) -> Box:
+def sign(words: str, size: float = 20, within: float = 0) -> Box:
     """A sign between pictures, such as = or +."""
-    return text(words, size, "quiet")
+    return text(words, size, "quiet", within=within, anchor="middle")
+
+
+def on_axis(box: Box, axis: float) -> Box:
+    """The box with its axis elsewhere."""
+    return Box(box.width, box.height, box.draw, axis)
 
 
 def bar(share: float, width: float) -> Box:
     """A bar of 0 … 1 of a width."""
 
     def draw(scene: Scene, x: float, y: float) -> None:
-        scene.rect(x, y, max(width * min(share, 1.0), 1.0), BAR, role="line")
+        scene.rect(x, y, max(width * min(share, 1.0), 1.0), BAR, role="arrow")
 
     return Box(width, BAR, draw, BAR / 2)
 
@@ -226,6 +253,11 @@ def centred(box: Box, width: float) -> Box:
         return box
     shift = (width - box.width) / 2
     return Box(width, box.height, lambda scene, x, y: box.draw(scene, x + shift, y), box.axis)
+
+
+def ramp(colours: np.ndarray, width: float) -> Box:
+    """A colour scale ``[n, 3]``."""
+    return Box(width, 10, lambda scene, x, y: scene.gradient(x, y, width, 10, colours), 5)
 
 
 def lines(boxes: Sequence[Box], width: float, gap: float = GAP, between: float = GAP) -> Box:

@@ -96,13 +96,18 @@ class Window:
         return [outside] if self.shape != self.full else []
 
 
-def window(maps: np.ndarray) -> Window:
-    """The inner part of large maps ``[n, H, W]`` that holds nearly all of their squares: wide margins hide the rest."""
+def window(maps: np.ndarray, least: int = LEAST_SHOWN) -> Window:
+    """The inner part of large maps ``[n, H, W]`` that holds nearly all of their squares: wide margins hide the rest.
+
+    Args:
+        maps: signed.
+        least: squares on a side that are shown in any case.
+    """
     power = np.square(maps, dtype=np.float64).sum(axis=0)
     h, w = power.shape
     rows, columns = slice(0, h), slice(0, w)
     for margin in range(1, max(h, w)):
-        up, left = (max(0, min(margin, (n - LEAST_SHOWN) // 2)) for n in (h, w))
+        up, left = (max(0, min(margin, (n - least) // 2)) for n in (h, w))
         inner = slice(up, h - up), slice(left, w - left)
         if inner == (rows, columns) or power[inner].sum() <= HELD * power.sum():
             break

@@ -11,14 +11,14 @@ from ..errors import ArgumentError
 from ..records import Agreement, Weights
 from . import boxes, cards, layout
 from .boxes import Box, Picture
-from .figure import MARGIN, Figure
+from .composing import composed
+from .figure import Figure
 from .gallery import Gallery, Images, gallery
-from .grids import sign_words, source_line
+from .grids import sign_words
 from .layout import GAP, magnitude
-from .maps import Maps, full_maps, maps_of
-from .scene import Scene
+from .maps import Maps, full_maps, maps_from, maps_of
 from .theme import Palette, check_choice
-from .wording import about_agreement, about_pictures, about_weights, percent, source_name, told, unit_of, units_of
+from .wording import about_agreement, about_pictures, about_weights, percent, source_name, unit_of, units_of
 
 Strength = Literal["l2", "excite", "inhibit", "both"]
 LARGEST = 200  # pixels of a picture at the end of an arrow
@@ -65,37 +65,35 @@ def connection(
     share, rank = float(power[place] / (power.sum() or 1)), int((power > power[place]).sum()) + 1
     drawn, pictures = maps_of(weights, values[place][None], palette), gallery(images, weights)
     named = source_name(weights, of)
-    ends = pictures.of(weights.source, of), pictures.of(weights.target, to)
     words = f"{named} on {weights.target}:{to}"
 
-    def compose(width: float) -> Scene:
-        scene = Scene(width)
-        room = width - 2 * MARGIN
+    def body(room: float) -> Box:
         link = min(max(room * 0.09, LINK[0]), LINK[1])
         side = min((room - 2 * link) / 3, LARGEST)
-        y = layout.heading(scene, f"{weights.target}:{to}", f"reads {named} · {drawn.shown.words}")
         labels = layout.fitting_labels([named, f"{weights.target}:{to}"], side)
         strength = f"L2 {magnitude(float(np.sqrt(power[place])))}"
         parts = [
-            boxes.labelled(boxes.photo(ends[0], side), labels[0], room=side),
+            boxes.labelled(boxes.photo(pictures.of(weights.source, of), side), labels[0], room=side),
             boxes.wire(link),
             boxes.labelled(drawn.card(values[place], words, side), strength, room=side),
             boxes.arrow(link),
-            boxes.labelled(boxes.photo(ends[1], side), labels[1], room=side),
+            boxes.labelled(boxes.photo(pictures.of(weights.target, to), side), labels[1], room=side),
         ]
-        drawn.legend(scene, boxes.place(scene, boxes.row(parts, gap=0), y) + GAP)
-        return scene
+        return boxes.row(parts, gap=0)
 
     text = (
         f"{named} → {weights.target}:{to}: {percent(share)} of the target's squared weights, number {rank} of its "
         f"{len(power)} sources; {sign_words(palette)}."
     )
     said = [*about_weights(weights), *about_agreement(agreement, weights, [to]), *about_pictures(pictures)]
-    return Figure(
-        compose,
-        title=f"{named} on {weights.target}:{to}",
-        caption=told(text, [*said, *drawn.shown.left_out], weights.provenance),
-        source=source_line(weights.provenance),
+    return composed(
+        (f"{weights.target}:{to}", f"reads {named} · {drawn.shown.words}"),
+        body,
+        drawn.legend,
+        title=words,
+        caption=text,
+        said=[*said, *drawn.shown.left_out],
+        provenance=weights.provenance,
         alt=f"A picture of {named}, the signed map of its weights, an arrow, and a picture of {weights.target}:{to}.",
         data={"map": values[place], "share": share, "rank": rank, "source": of, "target": to, **drawn.data},
     )
@@ -135,31 +133,24 @@ def small_multiples(
     """
     check_choice("by", by, Strength)
     to = unit_of(target, weights.target, weights.units, "target")
-    values = full_maps(weights, [to])[0]
-    rows = _rows(weights, to, sources, k, by)
+    rows = rows_by(weights, to, sources, k, by)
     numbers = [n for _, units in rows for n in units]
     if not numbers:
         raise ArgumentError(f"nothing {'weighs on' if by in ('l2', 'both') else f'{by}s'} {weights.target}:{to}")
-    places = {int(n): i for i, n in enumerate(weights.source_indices)}
-    maps = np.stack([values[places[n]] for n in numbers])
-    total = np.square(values, dtype=np.float64).sum() or 1.0
-    share = float(sum(np.square(values[places[n]], dtype=np.float64).sum() for n in set(numbers)) / total)
+    by_unit, share = maps_from(weights, to, numbers)
+    maps = np.stack([by_unit[n] for n in numbers])
     drawn, pictures = maps_of(weights, maps, palette), gallery(images, weights)
-    by_unit = {n: values[places[n]] for n in numbers}
 
-    def compose(width: float) -> Scene:
-        scene = Scene(width)
-        what = f"reads {weights.source} · {drawn.shown.words} · {len(set(numbers))} of {len(values)} sources"
-        y = layout.heading(scene, f"{weights.target}:{to}", what)
-        whole = _beside_target(weights, to, rows, by_unit, drawn, pictures, width - 2 * MARGIN)
-        drawn.legend(scene, boxes.place(scene, whole, y) + GAP)
-        return scene
-
-    return Figure(
-        compose,
+    what = f"reads {weights.source} · {drawn.shown.words} · {len(by_unit)} of {len(weights.source_indices)} sources"
+    said = [*about_weights(weights), *about_agreement(agreement, weights, [to]), *about_pictures(pictures)]
+    return composed(
+        (f"{weights.target}:{to}", what),
+        lambda room: _beside_target(weights, to, rows, by_unit, drawn, pictures, room),
+        drawn.legend,
         title=f"What {weights.target}:{to} reads in {weights.source}",
-        caption=_caption(weights, to, rows, by, share, sources is not None, agreement, drawn, pictures),
-        source=source_line(weights.provenance),
+        caption=_caption(weights, to, rows, by, share, sources is not None, drawn),
+        said=[*said, *drawn.shown.left_out],
+        provenance=weights.provenance,
         alt=f"A picture of {weights.target}:{to}, and of {', '.join(source_name(weights, n) for n in numbers)}, "
         "each above the signed map of its weights.",
         data={
@@ -173,7 +164,7 @@ def small_multiples(
     )
 
 
-def _rows(
+def rows_by(
     weights: Weights, to: int, sources: Sequence[int | str] | None, k: int, by: Strength
 ) -> list[tuple[str, list[int]]]:
     """Rows as (heading, source units): one, or one of each sign."""
@@ -195,27 +186,36 @@ def _beside_target(
     room: float,
 ) -> Box:
     """The target large at the left (or above, where it is narrow), rows of glued cards beside it."""
-    most = max(len(units) for _, units in rows)
     side = min(max(room * 0.28, TARGET[0]), TARGET[1])
     target = boxes.labelled(boxes.photo(pictures.of(weights.target, to), side), f"{weights.target}:{to}", room=side)
 
-    def cards_in(wide: float) -> Box:
-        columns, each = columns_for(most, wide)
-        labels = iter(layout.fitting_labels([source_name(weights, n) for _, units in rows for n in units], each))
-        parts: list[Box] = []
-        for heading, units in rows:
-            parts += [boxes.text(heading, 12)] if heading else []
-            made = [
-                boxes.labelled(
-                    glued_card(pictures.of(weights.source, n), values[n], drawn, each, source_name(weights, n)),
-                    next(labels),
-                )
-                for n in units
-            ]
-            parts.append(boxes.lines(made, columns * (each + GAP)))
-        return boxes.column(parts, gap=GAP)
+    return boxes.beside(target, lambda wide: rows_of_cards(weights, rows, values, drawn, pictures, wide), room, BESIDE)
 
-    return boxes.beside(target, cards_in, room, BESIDE)
+
+def rows_of_cards(
+    weights: Weights,
+    rows: Sequence[tuple[str, list[int]]],
+    values: dict[int, np.ndarray],
+    drawn: Maps,
+    pictures: Gallery,
+    wide: float,
+) -> Box:
+    """Rows of source units, each picture glued to its map, under their headings."""
+    columns, each = columns_for(max(len(units) for _, units in rows), wide)
+    names = [source_name(weights, n) for _, units in rows for n in units]
+    labels = iter(layout.fitting_labels(names, each))
+    parts: list[Box] = []
+    for heading, units in rows:
+        parts += [boxes.text(heading, 12)] if heading else []
+        made = [
+            boxes.labelled(
+                glued_card(pictures.of(weights.source, n), values[n], drawn, each, source_name(weights, n)),
+                next(labels),
+            )
+            for n in units
+        ]
+        parts.append(boxes.lines(made, columns * (each + GAP)))
+    return boxes.column(parts, gap=GAP)
 
 
 def columns_for(most: int, room: float) -> tuple[int, float]:
@@ -235,9 +235,7 @@ def _caption(
     by: Strength,
     share: float,
     given: bool,
-    agreement: Agreement | None,
     drawn: Maps,
-    pictures: Gallery,
 ) -> str:
     count = len({n for _, units in rows for n in units})
     units = f"{count} source unit{'s' if count != 1 else ''} of {weights.source}"
@@ -248,6 +246,4 @@ def _caption(
         text = f"The source units of {weights.source} that act most on {weights.target}:{to}, {counts}"
     else:
         text = f"The {units} that {VERBS[by]} {weights.target}:{to}{' most' if by != 'l2' else ''}"
-    text += f", with {percent(share)} of its squared weights; {sign_words(drawn.palette)}."
-    said = [*about_weights(weights), *about_agreement(agreement, weights, [to]), *about_pictures(pictures)]
-    return told(text, [*said, *drawn.shown.left_out], weights.provenance)
+    return f"{text}, with {percent(share)} of its squared weights; {sign_words(drawn.palette)}."

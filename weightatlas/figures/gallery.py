@@ -65,6 +65,11 @@ def gallery(images: Images, *weights: Weights) -> Gallery:
     return Gallery(images, pixels)
 
 
+def with_more(pictures: Gallery, *records: FeatureImages | None) -> list[FeatureImages]:
+    """All records that a figure draws from."""
+    return [*pictures.records, *(r for r in records if r is not None)]
+
+
 def one(record: FeatureImages, row: int) -> Picture:
     """A picture by its place in a record."""
     label = record.labels[row]

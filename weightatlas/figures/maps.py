@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import WeightValuesError
+from ..errors import ArgumentError, WeightValuesError
 from ..records import Weights
-from . import cards
+from . import boxes, cards
 from .boxes import Box, signed
 from .cards import Block, Window
-from .layout import Tile, magnitude
+from .layout import RAMP, Tile, magnitude
 from .scene import Scene
 from .theme import Palette, check_choice, diverging
+
+LEAST = 5  # squares of a map on a side that are shown in any case
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,17 @@ class Maps:
         """The scale, and what the framed square is; returns the next free y."""
         return cards.legend(scene, y + 4, self.scale, self.palette, self.own, words)
 
+    def key(self, words: str, room: float) -> Box:
+        """The scale as a box, for figures that have more than one."""
+        ends = [boxes.text(f"{sign}{magnitude(self.scale)}", 12, "ink") for sign in "−+"]
+        wide = min(RAMP, room - ends[0].width - ends[1].width - 12)
+        colours = diverging(np.linspace(-1, 1, 65), 1.0, self.palette)
+        scale = boxes.row([ends[0], boxes.ramp(colours, wide), ends[1]], 6)
+        left = room - scale.width - 12
+        if boxes.text(words, 12).width <= left:
+            return boxes.row([scale, boxes.text(words, 12)], 12)
+        return boxes.column([scale, boxes.paragraph(words, room)], 4)
+
     @property
     def data(self) -> dict[str, object]:
         """Scale and window (first row and column, height, width) for ``Figure.data``."""
@@ -55,8 +68,16 @@ class Maps:
 def maps_of(weights: Weights, values: np.ndarray, palette: Palette) -> Maps:
     """How maps ``[n, H, W]`` of some weights are drawn: on the scale of the largest, in the window that holds them."""
     check_choice("palette", palette, Palette)
-    shown = cards.window(values)
-    return Maps(float(np.abs(values).max(initial=0)), palette, shown, own_of(weights, shown))
+    shown = cards.window(values, LEAST)
+    return Maps(float(np.abs(values).max(initial=0)), palette, shown, off_centre(own_of(weights, shown), shown))
+
+
+def off_centre(own: Block | None, shown: Window) -> Block | None:
+    """The target's own position if it must be told: not where it is the middle of the map."""
+    if own is None:
+        return None
+    middle = all(2 * own[i] + own[2 + i] == shown.shape[i] for i in range(2))
+    return None if middle else own
 
 
 def own_of(weights: Weights, shown: Window) -> Block | None:
@@ -76,6 +97,22 @@ def full_maps(weights: Weights, units: Sequence[int]) -> np.ndarray:
     chosen = weights.select(units)
     chosen.require_finite()
     return chosen.dense().values
+
+
+def maps_from(weights: Weights, target: int, sources: Iterable[int]) -> tuple[dict[int, np.ndarray], float]:
+    """The maps ``[H, W]`` of some source units on a target unit, and their share of its squared weights.
+
+    Raises:
+        ArgumentError: for no source unit at all.
+        WeightValuesError: for NaN or infinite weights of the target.
+    """
+    values = full_maps(weights, [target])[0]
+    place = {int(n): i for i, n in enumerate(weights.source_indices)}
+    chosen = {n: values[place[n]] for n in sources}
+    if not chosen:
+        raise ArgumentError(f"{weights.target}:{target} reads nothing in {weights.source}")
+    power = sum(float(np.square(v, dtype=np.float64).sum()) for v in chosen.values())
+    return chosen, power / (float(np.square(values, dtype=np.float64).sum()) or 1.0)
 
 
 def check_finite(values: np.ndarray, what: str) -> None:

@@ -14,8 +14,22 @@ Palette = Literal["classic", "colorblind"]
 
 #: Roles of ink, light and dark. Contrast on the ground is at least 4.5 for everything that is text.
 INKS = {
-    "light": {"ground": "#ffffff", "ink": "#1b1b1f", "quiet": "#66666d", "line": "#d9d9de", "wash": "#f0f0f3"},
-    "dark": {"ground": "#131316", "ink": "#ededf0", "quiet": "#a0a0a9", "line": "#3a3a41", "wash": "#232328"},
+    "light": {
+        "ground": "#ffffff",
+        "ink": "#1b1b1f",
+        "quiet": "#66666d",
+        "line": "#d9d9de",
+        "wash": "#f0f0f3",
+        "arrow": "#a9a9b2",
+    },
+    "dark": {
+        "ground": "#131316",
+        "ink": "#ededf0",
+        "quiet": "#a0a0a9",
+        "line": "#3a3a41",
+        "wash": "#232328",
+        "arrow": "#6a6a73",
+    },
 }
 
 #: Diverging maps from inhibit through near-white zero to excite, as stops on −1 … 1.
@@ -80,7 +94,7 @@ def factor_colours(rank: int) -> np.ndarray:
 
 
 #: Opacity of each role where a drawing takes its ink from the text around it.
-STRENGTH = {"ink": 1, "quiet": 0.72, "line": 0.18, "wash": 0.06}
+STRENGTH = {"ink": 1, "quiet": 0.72, "line": 0.18, "wash": 0.06, "arrow": 0.4}
 TYPE = {"t": f"font-family:{SANS}", "m": f"font-family:{MONO}", "b": f"font-family:{BOLD};font-weight:600"}
 
 

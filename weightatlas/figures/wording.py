@@ -60,6 +60,16 @@ def about_agreement(agreement: Agreement | None, weights: Weights, units: Sequen
     return [f"cosine {known.mean():.2f} with the network's mean gradient on images"] if known.size else []
 
 
+def check_count(name: str, value: object) -> None:
+    """Stops at what is no number of things.
+
+    Raises:
+        ArgumentError: with what came in.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name}={value!r} must be an integer of at least 1")
+
+
 def unit_of(value: int | str, layer: str, known: np.ndarray, role: str) -> int:
     """The number of a unit that is named by number or address.
 
@@ -109,7 +119,9 @@ def percent(share: float) -> str:
     """A share for a caption, with a decimal where there would be one digit.
 
     Example:
-        >>> percent(0.1234), percent(0.0123), percent(0.00012)
-        ('12%', '1.2%', '0.01%')
+        >>> percent(0.1234), percent(0.0123), percent(0.00012), percent(-0.2)
+        ('12%', '1.2%', '0.01%', '−20%')
     """
-    return f"{share:.0%}" if share >= 0.0995 or share == 0 else f"{share:.1%}" if share >= 0.000995 else f"{share:.2%}"
+    size = abs(share)
+    words = f"{size:.0%}" if size >= 0.0995 or size == 0 else f"{size:.1%}" if size >= 0.000995 else f"{size:.2%}"
+    return f"−{words}" if share < 0 else words

@@ -1,0 +1,155 @@
+"""Which units a figure shows if nobody says: stated rules over weights, and the words for captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ArgumentError, GraphError, UnknownNameError, WeightValuesError
+from ..network import Network
+from ..records import Hidden, Paths, Weights
+from ..weights import expanded_weights
+
+FAMILY = 6  # units
+LEAST_UNITS = 8  # of a layer that figures are made of
+RANKED = 100  # pairs by what cancels, of which the one that cancels the largest share is shown
+#: What a network without room for such a figure raises.
+CANNOT = (ArgumentError, GraphError, UnknownNameError, WeightValuesError)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A layer, what it reads, and how structured its positions are.
+
+    Args:
+        target, source: names of layers.
+        structure: median over the target's units of :func:`structure`.
+    """
+
+    target: str
+    source: str
+    structure: float
+
+
+def structure(weights: Weights) -> np.ndarray:
+    """How much a unit's weights depend on position in an orderly way, float64 ``[O]``.
+
+    With v(p) a unit's weights over source units at position p: the mean cosine of v at neighbouring positions, less
+    that at opposite ones, both weighted by the lengths of v, times the share of squared weights outside the strongest
+    position. High where one side differs from the other and each is alike in itself; near 0 for noise.
+    """
+    v = weights.dense().values.astype(np.float64)
+    n = np.linalg.norm(v, axis=1)
+    down = _alike(v[..., 1:, :], v[..., :-1, :], n[:, 1:], n[:, :-1])
+    right = _alike(v[..., 1:], v[..., :-1], n[..., 1:], n[..., :-1])
+    opposite = n[:, ::-1, ::-1].copy()
+    h, w = n.shape[1:]
+    if h % 2 and w % 2:
+        opposite[:, h // 2, w // 2] = 0  # the middle is its own opposite
+    far = _alike(v, v[..., ::-1, ::-1], n, opposite)
+    power = np.square(n)
+    whole = power.sum(axis=(1, 2))
+    spread = 1 - power.max(axis=(1, 2)) / np.where(whole > 0, whole, 1)
+    near = (down[0] + right[0]) / np.where(down[1] + right[1] > 0, down[1] + right[1], 1)
+    return (near - far[0] / np.where(far[1] > 0, far[1], 1)) * np.where(whole > 0, spread, 0)
+
+
+def _alike(a: np.ndarray, b: np.ndarray, length_a: np.ndarray, length_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ of cosines times lengths, which are the dot products, and Σ of lengths; where a length is 0, nothing."""
+    both = length_a * length_b
+    return np.where(both > 0, np.einsum("oixy,oixy->oxy", a, b), 0).sum(axis=(1, 2)), both.sum(axis=(1, 2))
+
+
+def spans(net: Network) -> list[Span]:
+    """Every layer that reads another one through kernels of more than a position, in order, with its structure.
+
+    Of nested layers (a block and what is inside it) only the outermost that has such weights is among them.
+    """
+    found: list[Span] = []
+    inside: set[str] = set()
+    for layer in net.layers.values():
+        source = reads(net, layer.name)
+        known = net.layers.values()
+        if layer.kind not in ("block", "conv") or source not in net.layers or layer.units < LEAST_UNITS:
+            continue
+        if net.layers[source].units < LEAST_UNITS or any(layer.name in other.inside for other in known):
+            continue
+        try:
+            weights = expanded_weights(net, source, layer.name, skip="exclude")
+            weights.require_finite()
+        except CANNOT:
+            continue
+        if weights.at is None and min(weights.values.shape[2:]) > 1 and layer.name not in inside:
+            found.append(Span(layer.name, source, float(np.median(structure(weights)))))
+            inside.update(layer.inside)
+    return found
+
+
+def reads(net: Network, name: str) -> str:
+    """What a layer reads: the nearest layer before it with a kernel or a block, behind activations and norms."""
+    source = net.layers[name].source
+    while source in net.layers:
+        layer = net.layers[source]
+        if layer.kernel is not None or layer.inside or layer.source not in net.layers:
+            return layer.name
+        source = layer.source
+    return source
+
+
+def family(weights: Weights, size: int = FAMILY) -> list[int]:
+    """Units that read the same sources, however arranged: the tightest group by cosine of their strengths.
+
+    A unit's profile is the L2 norm of its map over each source unit, less the layer's mean profile. The group is the
+    unit whose nearest ``size − 1`` units are most alike it, and these.
+    """
+    values = weights.dense().values.astype(np.float64)
+    profile = np.sqrt(np.square(values).sum(axis=(2, 3)))
+    length = np.linalg.norm(profile, axis=1, keepdims=True)
+    profile = profile / np.where(length > 0, length, 1)
+    profile -= profile.mean(axis=0)
+    length = np.linalg.norm(profile, axis=1, keepdims=True)
+    unit = profile / np.where(length > 0, length, 1)
+    alike = unit @ unit.T
+    np.fill_diagonal(alike, -np.inf)
+    count = min(size - 1, len(alike) - 1)
+    nearest = np.argsort(-alike, axis=1, kind="stable")[:, :count]
+    if not count:
+        return weights.units[:1].tolist()
+    tight = np.take_along_axis(alike, nearest, axis=1).mean(axis=1)
+    first = int(tight.argmax())
+    return [int(weights.units[r]) for r in (first, *nearest[first])]
+
+
+def sources_of(weights: Weights, units: Sequence[int], count: int) -> list[int]:
+    """The source units with most squared weight on some units together, strongest first."""
+    power = np.square(weights.select(units).dense().values, dtype=np.float64).sum(axis=(0, 2, 3))
+    order = np.argsort(-power, kind="stable")[:count]
+    return [int(weights.source_indices[i]) for i in order if power[i] > 0]
+
+
+def structured_unit(weights: Weights) -> int:
+    """The unit whose positions are most structured."""
+    return int(weights.units[int(structure(weights).argmax())])
+
+
+def strongest_pair(weights: Weights) -> tuple[int, int]:
+    """(target, source) numbers of the connection that holds the largest share of its target's squared weights."""
+    power = np.square(weights.dense().values, dtype=np.float64).sum(axis=(2, 3))
+    whole = power.sum(axis=1, keepdims=True)
+    share = power / np.where(whole > 0, whole, 1)
+    row, column = np.unravel_index(int(share.argmax()), share.shape)
+    return int(weights.units[row]), int(weights.source_indices[column])
+
+
+def most_cancelled(paths: Paths) -> Hidden:
+    """Of the hundred pairs of units that lose most influence, the one that loses the largest share of its own.
+
+    Raises:
+        ArgumentError: if there is no pair at all.
+    """
+    pairs = paths.hidden(RANKED)
+    if not pairs:
+        raise ArgumentError(f"no path leads from {paths.source!r} to {paths.target!r} through {paths.middle!r}")
+    return max(pairs, key=lambda p: p.cancellation)

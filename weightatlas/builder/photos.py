@@ -1,0 +1,60 @@
+"""Images from files: what agreement with the real network is measured on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import ArgumentError, LoadError
+from ..network import Network
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MODES = {1: "L", 3: "RGB"}  # by number of channels
+
+
+def read_images(net: Network, images: Any) -> Any:
+    """Images as the network's measurements take them: files and folders are read, anything else is left as it is.
+
+    Args:
+        net: says how many channels an image has.
+        images: paths of files or folders (one, or several), arrays, a tensor, or ``None``.
+
+    Raises:
+        LoadError: for files that cannot be read, naming the first.
+        ArgumentError: for folders without images, or a network whose input is none.
+    """
+    paths = [images] if isinstance(images, str | Path) else images
+    if not isinstance(paths, Sequence) or not paths or not all(isinstance(p, str | Path) for p in paths):
+        return images
+    mode = MODES.get(net.input.channels if net.input is not None and len(net.input.shape) == 3 else 0)
+    if mode is None:
+        raise ArgumentError(f"{net.name} takes no images with 1 or 3 channels; give its inputs as a tensor")
+    files = [f for p in paths for f in _files(Path(p))]
+    return [_read(f, mode) for f in files]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(f for f in path.iterdir() if f.suffix.lower() in ENDINGS and f.is_file())
+    if not found:
+        raise ArgumentError(f"the folder {path} holds no images ({', '.join(ENDINGS)})")
+    return found
+
+
+def _read(path: Path, mode: str) -> np.ndarray:
+    """An image as uint8 ``[H, W, C]``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                array = np.asarray(image.convert(mode))
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+            SyntaxError) as error:  # fmt: skip
+        raise LoadError(f"{path} cannot be read as an image: {error}") from error
+    return array if array.ndim == 3 else array[..., None]

@@ -1,0 +1,154 @@
+"""What figures between pictures share: a network, how its weights are read, and the pictures made so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import figures
+from ..errors import ArgumentError
+from ..factor import factorize
+from ..featurevis import Recipe
+from ..figures import Palette
+from ..network import INPUT, Network
+from ..records import Agreement, Factors, FeatureImages, Weights, agreement
+from ..weights import expanded_weights, expected_gradient
+from .choosing import reads
+from .photos import read_images
+from .pictures import Pictures
+
+Skip = Literal["include", "exclude"]
+Progress = Callable[[float, int], None]
+
+
+@dataclass
+class Studio:
+    """A network and the choices that hold for every figure made of it.
+
+    Args:
+        net: an open network.
+        gate, skip: as in :func:`weightatlas.expanded_weights`.
+        images: on which to measure how far weights agree with the network, as in
+            :func:`weightatlas.expected_gradient`, or files or folders of them; ``None`` for not at all.
+        recipe, seed, device: of pictures, as in :func:`weightatlas.visualize`; the seed also of factorizations.
+        palette: of signed maps.
+        progress: called with (pictures done, in all).
+    """
+
+    net: Network
+    gate: Any = "expected"
+    skip: Skip = "exclude"
+    images: Any = None
+    recipe: str | Recipe = "display"
+    seed: int = 0
+    device: Any = None
+    palette: Palette = "classic"
+    progress: Progress | None = None
+    pictures: Pictures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.images = read_images(self.net, self.images)
+        self.pictures = Pictures(self.net, self.recipe, self.seed, self.device, self.progress)
+        self._weights: dict[tuple[str, str], Weights] = {}
+        self._agreements: dict[tuple[str, str, tuple[int, ...]], Agreement] = {}
+
+    def weights(self, source: str, target: str, units: Sequence[int] | None = None) -> Weights:
+        """Expanded weights from one layer to another, for all target units or some."""
+        key = (source, target)
+        if units is None:
+            if key not in self._weights:
+                self._weights[key] = expanded_weights(self.net, source, target, gate=self.gate, skip=self.skip)
+            return self._weights[key]
+        if key in self._weights:
+            return self._weights[key].select(units)
+        return expanded_weights(self.net, source, target, units, gate=self.gate, skip=self.skip)
+
+    def agreement(self, weights: Weights) -> Agreement | None:
+        """How far weights agree with the real network on the images, if there are any."""
+        if self.images is None:
+            return None
+        key = (weights.source, weights.target, tuple(weights.units.tolist()))
+        if key not in self._agreements:
+            truth = expected_gradient(
+                self.net, weights.source, weights.target, self.images, units=weights.units, skip=self.skip,
+                seed=self.seed,
+            )  # fmt: skip
+            self._agreements[key] = agreement(weights, truth, skip=self.skip)
+        return self._agreements[key]
+
+    def layer(self, address: str, role: str) -> str:
+        """The name of a layer.
+
+        Raises:
+            ArgumentError: for a unit.
+            UnknownNameError: for a layer that does not exist.
+        """
+        layer, unit = self.place(address, role)
+        if unit is not None:
+            raise ArgumentError(f"{role}={address!r} names a unit; this figure is of a layer, such as {layer!r}")
+        return layer
+
+    def unit(self, address: str, role: str) -> tuple[str, int]:
+        """Layer and unit of an address.
+
+        Raises:
+            ArgumentError: if it names no unit.
+            UnknownNameError: for a layer or unit that does not exist.
+        """
+        layer, unit = self.place(address, role)
+        if unit is None:
+            raise ArgumentError(f"{role}={address!r} names a layer; a unit such as {layer + ':0'!r} is needed")
+        return layer, unit
+
+    def place(self, address: str, role: str) -> tuple[str, int | None]:
+        """Layer and unit of an address; the unit is ``None`` if it names a layer.
+
+        Raises:
+            ArgumentError: for what is no address.
+            UnknownNameError: for a layer or unit that does not exist.
+        """
+        if not isinstance(address, str):
+            raise ArgumentError(f"{role}={address!r} must be a layer or a unit such as 'blocks.4.1:17'")
+        name, colon, last = address.rpartition(":")
+        if not colon or not re.fullmatch("[0-9]{1,9}", last):
+            return (address if address == INPUT else self.net.layers[address].name), None
+        if name == INPUT:
+            return name, int(last)
+        layer = self.net.layers[name]
+        return layer.name, layer.unit_indices([int(last)])[0]
+
+    def before(self, source: str | None, target: str) -> str:
+        """The source layer: the one that is given, or the one that the target reads."""
+        return self.layer(source, "source") if source is not None else reads(self.net, target)
+
+    def at_positions(self, weights: Weights, unit: int) -> tuple[list[tuple[int, int]], FeatureImages]:
+        """Places of a unit's map and the pictures of its weights' direction there.
+
+        Raises:
+            ArgumentError: if the network cannot have any.
+        """
+        places = figures.drawn_places(weights, unit)
+        values = weights.select([unit]).dense().values[0]
+        made = self.pictures.directions(weights.source, np.stack([values[:, y, x] for y, x in places]))
+        if made is None:
+            raise ArgumentError(
+                f"{self.net.name} has no pictures of directions over {weights.source!r}; they need image input and a "
+                "layer with units"
+            )
+        return places, made
+
+    def factors(self, weights: Weights, rank: int, method: Literal["posneg", "semi"] = "posneg") -> Factors:
+        """Factors with non-negative channels, whose directions can be pictured."""
+        return factorize(weights, rank, nonnegative="channels", method=method, seed=self.seed)
+
+    def factors_of_one(self, weights: Weights, rank: int) -> Factors | None:
+        """Factors of a single unit's weights; ``None`` where it has too few positions or sources for any."""
+        _, i, h, w = weights.values.shape
+        fitting = min(rank, i * weights.groups, h * w)
+        if min(i * weights.groups, h * w) < 2 or not weights.values.any():
+            return None
+        return self.factors(weights, fitting)

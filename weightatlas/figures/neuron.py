@@ -1,0 +1,236 @@
+"""One page about one unit: what it detects, what it reads, where, in which factors, and who reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..records import Agreement, Factors, FeatureImages, Layer, Weights
+from . import boxes, cards, layout
+from .boxes import Box
+from .composing import composed
+from .connecting import glued_card, rows_by, rows_of_cards
+from .figure import Figure
+from .gallery import Gallery, Images, gallery, of_factors, with_more
+from .grids import sign_words
+from .layout import GAP, LABEL_SIZE, Tile, magnitude
+from .maps import LEAST, Maps, full_maps, maps_from, maps_of
+from .positions import Place, drawn_places, positions_grid
+from .theme import Palette, diverging
+from .wording import about_agreement, about_pictures, about_weights, percent, unit_of
+
+PORTRAIT = (120, 248)  # pixels
+HEADING, SECTION = 14, 26  # of a section: its words, and the space before it
+GRID = 220  # pixels of the positions
+FACTS = 190  # pixels that the numbers need beside the portrait
+
+
+def neuron_card(
+    inputs: Weights,
+    images: Images = None,
+    outputs: Weights | None = None,
+    factors: Factors | None = None,
+    factor_images: FeatureImages | None = None,
+    positions: FeatureImages | None = None,
+    layer: Layer | None = None,
+    *,
+    target: int | str,
+    k: int = 6,
+    places: Sequence[Place] | None = None,
+    agreement: Agreement | None = None,
+    palette: Palette = "classic",
+) -> Figure:
+    """A page about one unit; parts whose records are not given are left out.
+
+    Args:
+        inputs: weights on the unit.
+        images: feature visualizations of the unit, its sources and the units that read it.
+        outputs: weights of a later layer on the unit's layer.
+        factors: of the unit's own weights, with non-negative channels.
+        factor_images: of the factors' directions.
+        positions: of the weights' direction at each place, as in :func:`~weightatlas.figures.spatial_positions`.
+        layer: of the unit, for the numbers.
+        target: the unit's number or address.
+        k: inputs and outputs of each sign.
+        places: of ``positions``.
+        agreement, palette: as in :func:`~weightatlas.figures.connection`.
+
+    Returns:
+        A figure. ``data`` has ``inputs`` and ``outputs`` (numbers of units), ``share`` of the unit's squared weights
+        that is shown, and ``facts``, the numbers as pairs of words.
+
+    Raises:
+        ArgumentError, UnknownNameError: for a unit that is not among the weights, or records of other layers.
+        WeightValuesError: for NaN or infinite weights.
+    """
+    to = unit_of(target, inputs.target, inputs.units, "target")
+    address = f"{inputs.target}:{to}"
+    pictures = gallery(images, inputs)
+    rows = rows_by(inputs, to, None, k, "both")
+    shown, share = maps_from(inputs, to, [n for _, units in rows for n in units])
+    drawn = maps_of(inputs, np.stack(list(shown.values())), palette)
+    readers = _readers(outputs, inputs.target, to, k) if outputs is not None else []
+    facts = _facts(inputs, to, layer, pictures, factors)
+
+    def body(room: float) -> Box:
+        parts = [
+            _portrait(pictures, inputs.target, to, facts, room),
+            _section(f"What it reads in {inputs.source}", room),
+            rows_of_cards(inputs, rows, shown, drawn, pictures, room),
+            drawn.key("one scale for what it reads", room),
+        ]
+        if factors is not None:
+            parts += _factor_parts(factors, factor_images, room, palette)
+        if positions is not None:
+            parts += _position_parts(inputs, to, positions, places, room)
+        if outputs is not None and readers:
+            parts += _output_parts(outputs, to, readers, pictures, room, palette)
+        return boxes.column(parts, GAP)
+
+    said = [*about_weights(inputs), *about_agreement(agreement, inputs, [to])]
+    read_by = [n for _, units in readers for n in units]
+    return composed(
+        (address, f"reads {inputs.source}"),
+        body,
+        title=f"About {address}",
+        caption=f"{address} at a glance: the units of {inputs.source} shown hold {percent(share)} of its squared "
+        f"weights{_outputs_words(outputs)}; {sign_words(palette)}.",
+        said=[*said, *about_pictures(with_more(pictures, factor_images, positions))],
+        provenance=inputs.provenance,
+        alt=f"A picture of {address}; {'; '.join(map(' '.join, facts))}; its inputs {', '.join(map(str, shown))}; "
+        f"read by {', '.join(map(str, read_by)) or 'none'}.",
+        data={"inputs": np.array(list(shown)), "outputs": np.array(read_by, np.int64), "share": share, "facts": facts}
+        | {"target": to, **drawn.data},
+    )
+
+
+def _outputs_words(outputs: Weights | None) -> str:
+    return f"; it is read by {outputs.target}" if outputs is not None else ""
+
+
+def _facts(
+    inputs: Weights, to: int, layer: Layer | None, pictures: Gallery, factors: Factors | None
+) -> list[tuple[str, str]]:
+    """Numbers about the unit, as (what, how much)."""
+    values = full_maps(inputs, [to])[0].astype(np.float64)
+    found = [("sources", str(len(values)))]
+    top = np.sort(np.square(values).sum(axis=(1, 2)))[::-1]
+    found.append(("half its weights are in", f"{_half(top)} of them"))
+    positive, whole = np.square(values[values > 0]).sum(), np.square(values).sum() or 1.0
+    found.append(("exciting share", percent(float(positive / whole))))
+    if factors is not None:
+        found.append((f"in {factors.rank} factors", percent(factors.explained)))
+    if layer is not None:
+        field = layer.receptive_field
+        if layer.grid is not None:
+            found.append(("grid", " × ".join(map(str, layer.grid))))
+        if field is not None:
+            found.append(("sees", f"{field.size[0]:g} × {field.size[1]:g} px"))
+            found.append(("every", f"{field.stride[0]:g} px"))
+    for record in pictures.records:
+        row = np.flatnonzero(record.units == to) if record.layer == inputs.target else []
+        if len(row):
+            found.append(("its picture reaches", magnitude(float(record.reached[row[0]]))))
+            break
+    return found
+
+
+def _half(power: np.ndarray) -> int:
+    """How many of the largest make up half of the sum."""
+    return int(np.searchsorted(np.cumsum(power), power.sum() / 2) + 1) if power.sum() else 0
+
+
+def _portrait(pictures: Gallery, layer: str, to: int, facts: Sequence[tuple[str, str]], room: float) -> Box:
+    """The unit's picture, and its numbers beside or below it."""
+    side = min(max(room * 0.36, PORTRAIT[0]), PORTRAIT[1])
+
+    def numbers(wide: float) -> Box:
+        wide = min(wide, FACTS * 1.6)
+        names = [boxes.text(name, 12.5, room=wide * 0.7) for name, _ in facts]
+        most = max(n.width for n in names)
+        lines = [
+            boxes.row([boxes.text(name, 12.5, room=wide * 0.7, within=most), boxes.text(value, 12.5, "ink")], 14)
+            for name, value in facts
+        ]
+        return boxes.column(lines, 6)
+
+    return boxes.beside(boxes.photo(pictures.of(layer, to), side), numbers, room, FACTS)
+
+
+def _section(words: str, room: float) -> Box:
+    """A heading with space above."""
+    return boxes.column([boxes.nothing(0, SECTION - 2 * GAP), boxes.text(words, HEADING, "ink", bold=True, room=room)])
+
+
+def _factor_parts(factors: Factors, pictures: FeatureImages | None, room: float, palette: Palette) -> list[Box]:
+    """Each factor's picture glued to its signed map."""
+    maps = factors.space[0].transpose(2, 0, 1)
+    peak = np.abs(maps).max(axis=(1, 2), keepdims=True)
+    relative = maps / np.where(peak > 0, peak, 1)
+    shown = cards.window(relative, LEAST)
+    columns, side = cards.columns_for(len(maps), room, 104)
+    made = []
+    for n, (picture, values) in enumerate(zip(of_factors(pictures, factors.rank), relative, strict=True)):
+        tile = Tile(diverging(shown.of(values), 1.0, palette), "", f"factor {n + 1}")
+        card = boxes.glued(picture, tile, side)
+        made.append(boxes.labelled(card, f"factor {n + 1}", percent(float(factors.shares[n])), mono=False))
+    held = f"{percent(factors.explained)} of its weights, at most {percent(factors.bound)}"
+    return [
+        _section(f"In {factors.rank} factors", room),
+        boxes.text(f"{held}; each map on its own scale", LABEL_SIZE + 1, room=room),
+        boxes.lines(made, columns * (side + GAP)),
+    ]
+
+
+def _position_parts(
+    inputs: Weights, to: int, positions: FeatureImages, places: Sequence[Place] | None, room: float
+) -> list[Box]:
+    """What the unit looks for at each position."""
+    spots = drawn_places(inputs, to) if places is None else places
+    grid = positions_grid(inputs, to, positions, spots, min(room, GRID))
+    return [_section("What it looks for at each position", room), grid]
+
+
+def _readers(outputs: Weights, layer: str, to: int, k: int) -> list[tuple[str, list[int]]]:
+    """Units of the later layer that this one excites and inhibits most."""
+    if outputs.source != layer:
+        raise ArgumentError(f"outputs are weights on {layer!r}, not on {outputs.source!r}")
+    outputs.require_finite()
+    place = np.flatnonzero(outputs.source_indices == to)
+    if not len(place):
+        raise ArgumentError(f"{outputs.source}:{to} is not among the source units of outputs")
+    values = outputs.dense().values[:, int(place[0])].astype(np.float64)
+    rows = []
+    for heading, part in (("excites", np.clip(values, 0, None)), ("inhibits", np.clip(-values, 0, None))):
+        strength = np.square(part).sum(axis=(1, 2))
+        order = [int(outputs.units[i]) for i in np.argsort(-strength, kind="stable")[:k] if strength[i] > 0]
+        rows.append((heading, order))
+    return [row for row in rows if row[1]]
+
+
+def _output_parts(
+    outputs: Weights,
+    to: int,
+    readers: Sequence[tuple[str, list[int]]],
+    pictures: Gallery,
+    room: float,
+    palette: Palette,
+) -> list[Box]:
+    """The units that read this one, each glued to the map of its weight on it."""
+    place = int(np.flatnonzero(outputs.source_indices == to)[0])
+    dense = outputs.dense().values[:, place]
+    row = {int(n): i for i, n in enumerate(outputs.units)}
+    maps = {n: dense[row[n]] for _, units in readers for n in units}
+    drawn: Maps = maps_of(outputs, np.stack(list(maps.values())), palette)
+    columns, side = cards.columns_for(max(len(u) for _, u in readers), room, 120)
+    labels = iter(layout.fitting_labels([f"{outputs.target}:{n}" for _, u in readers for n in u], side))
+    parts = [_section(f"What it does in {outputs.target}", room)]
+    for heading, units in readers:
+        made = []
+        for n in units:
+            card = glued_card(pictures.of(outputs.target, n), maps[n], drawn, side, f"{outputs.target}:{n}")
+            made.append(boxes.labelled(card, next(labels)))
+        parts += [boxes.text(heading, 12), boxes.lines(made, columns * (side + GAP))]
+    return [*parts, drawn.key("one scale for what it does", room)]
