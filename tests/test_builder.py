@@ -157,7 +157,7 @@ class TestOverview:
         folder = index.parent
         layers = ["conv_stem", "blocks.2.1", "blocks.4.2", "blocks.6.0"]
         pictures = {f"weights-{layer}{suffix}" for layer in layers for suffix in (".svg", ".png")}
-        expanded = {"expanded-blocks.4.2.svg", "paths-blocks.4.2.svg", "features-blocks.4.2.svg"}
+        expanded = {"connections-blocks.4.2.svg", "paths-blocks.4.2.svg", "features-blocks.4.2.svg"}
         assert set(os.listdir(folder)) == {"index.html", "layers.json", "banding.svg", *expanded} | pictures
         assert told == ["layers", "banding", *(f"weights of {name}" for name in layers), *LAST_STEPS]
         steps = wa.featurevis.recipe_for(lite0, "blocks.4.2").steps
@@ -264,7 +264,7 @@ class TestOverview:
         assert "<section><h2>Pictures of 0</h2><p>there is &lt;no&gt; way</p></section>" in page
         assert not list(tmp_path.glob("features-*"))
         assert "Weights of 3" in page  # the rest is there
-        assert (tmp_path / "expanded-3.svg").exists()
+        assert (tmp_path / "connections-3.svg").exists()
 
     def test_a_network_that_cannot_be_copied_still_has_its_page(self, tmp_path):
         import threading
@@ -290,7 +290,7 @@ class TestOverview:
         assert [list(s) for s in drawn.data["sources"]] == [weights.top(u, 2).sources.tolist() for u in (4, 1)]
         paths = wa.figure(net, "paths", "3", source="0", through="2", k=1)
         assert "cancels" in paths.svg()
-        with pytest.raises(ArgumentError, match="'expanded' needs source="):
+        with pytest.raises(ArgumentError, match="'connections' needs source="):
             wa.figure(net, "connections", "3")
         with pytest.raises(ArgumentError, match="'paths' needs source= and through="):
             wa.figure(net, "paths", "3")

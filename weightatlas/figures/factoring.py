@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import ArgumentError
-from ..records import Factors, FeatureImages
+from ..records import Factors, FeatureImages, checked_count
 from . import boxes, cards, layout
 from .boxes import Box, Picture
 from .cards import Block
 from .composing import composed
 from .figure import Figure
 from .gallery import Gallery, Images, of_factors, with_more
-from .grids import chosen_rows, sign_words
+from .grids import chosen_rows, noted, sign_words
 from .headed import headed
 from .layout import GAP, Tile, magnitude
 from .maps import LEAST, check_finite
 from .theme import Palette, check_choice, diverging
-from .wording import about_pictures, check_count, percent
+from .wording import about_pictures, percent
 
 UNITS_SHOWN = 8
 CELL = (40, 104)  # pixels of a map
@@ -80,7 +80,7 @@ def weight_factors(
         lambda scene, y: cards.legend(scene, y + 4, 1.0, palette, _OWN, "of each factor's largest weight"),
         title=f"Factors of {factors.target}",
         caption=f"{_held(factors)} {_BESIDE.format(factors.source)}; {sign_words(palette)}.",
-        said=[*about_pictures(pictures), *shown.left_out],
+        said=[*noted(factors.provenance), *about_pictures(pictures), *shown.left_out],
         provenance=factors.provenance,
         alt=f"{factors.rank} rows of signed maps of {shown.shape[0]} by {shown.shape[1]} squares, one for each of "
         f"{', '.join(name for name, _ in across)}, each row beside the picture of its factor.",
@@ -124,11 +124,11 @@ def factor_equation(
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figure 8.
     """
     _check(factors, "equations", signed=True)
-    check_count("k", k)
+    count = checked_count(k, "terms")
     check_finite(factors.channels, f"factors of {factors.target}")
     length = np.linalg.norm(factors.channels, axis=1, keepdims=True)
     unit = factors.channels / np.where(length > 0, length, 1)
-    order = [[int(i) for i in np.argsort(-np.abs(row), kind="stable")[:k] if row[i]] for row in unit]
+    order = [[int(i) for i in np.argsort(-np.abs(row), kind="stable")[:count] if row[i]] for row in unit]
     gallery, directions = Gallery(images), of_factors(factor_images, factors.rank)
     terms = [
         [(i, gallery.of(factors.source, i), float(row[i])) for i in chosen]
@@ -150,7 +150,7 @@ def factor_equation(
         body,
         title=f"What the factors of {factors.target} are made of",
         caption=text,
-        said=about_pictures(with_more(gallery, factor_images)),
+        said=[*noted(factors.provenance), *about_pictures(with_more(gallery, factor_images))],
         provenance=factors.provenance,
         alt="; ".join(
             f"factor {n + 1} = {' + '.join(f'{c:.2f} × {factors.source}:{i}' for i, _, c in line)} + …"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -81,10 +81,11 @@ def neuron_card(
             rows_of_cards(inputs, rows, shown, drawn, pictures, room),
             drawn.key("one scale for what it reads", room),
         ]
-        if factors is not None:
-            parts += _factor_parts(factors, factor_images, room, palette)
-        if positions is not None:
-            parts += _position_parts(inputs, to, positions, places, room)
+        beside = [
+            lambda wide: _in_factors(factors, factor_images, wide, palette),
+            lambda wide: _by_position(inputs, to, positions, places, wide),
+        ]
+        parts += _side_by_side(beside, room)
         if outputs is not None and readers:
             parts += _output_parts(outputs, to, readers, pictures, room, palette)
         return boxes.column(parts, GAP)
@@ -164,8 +165,10 @@ def _section(words: str, room: float) -> Box:
     return boxes.column([boxes.nothing(0, SECTION - 2 * GAP), boxes.text(words, HEADING, "ink", bold=True, room=room)])
 
 
-def _factor_parts(factors: Factors, pictures: FeatureImages | None, room: float, palette: Palette) -> list[Box]:
+def _in_factors(factors: Factors | None, pictures: FeatureImages | None, room: float, palette: Palette) -> Box | None:
     """Each factor's picture glued to its signed map."""
+    if factors is None:
+        return None
     maps = factors.space[0].transpose(2, 0, 1)
     peak = np.abs(maps).max(axis=(1, 2), keepdims=True)
     relative = maps / np.where(peak > 0, peak, 1)
@@ -177,20 +180,35 @@ def _factor_parts(factors: Factors, pictures: FeatureImages | None, room: float,
         card = boxes.glued(picture, tile, side)
         made.append(boxes.labelled(card, f"factor {n + 1}", percent(float(factors.shares[n])), mono=False))
     held = f"{percent(factors.explained)} of its weights, at most {percent(factors.bound)}"
-    return [
-        _section(f"In {factors.rank} factors", room),
-        boxes.text(f"{held}; each map on its own scale", LABEL_SIZE + 1, room=room),
-        boxes.lines(made, columns * (side + GAP)),
-    ]
+    return boxes.column(
+        [
+            _section(f"In {factors.rank} factors", room),
+            boxes.paragraph(f"{held}; each map on its own scale", room, LABEL_SIZE + 1),
+            boxes.lines(made, columns * (side + GAP)),
+        ]
+    )
 
 
-def _position_parts(
-    inputs: Weights, to: int, positions: FeatureImages, places: Sequence[Place] | None, room: float
-) -> list[Box]:
+def _side_by_side(parts: Sequence[Callable[[float], Box | None]], room: float) -> list[Box]:
+    """Sections side by side, each with half of the room, or one below the other where it is narrow."""
+    wide = (room - 2 * GAP) / 2
+    made = [box for box in (part(wide) for part in parts) if box is not None]
+    if len(made) > 1 and wide >= GRID:
+        padded = [boxes.row([box, boxes.nothing(max(wide - box.width, 0))], 0, align="top") for box in made]
+        return [boxes.row(padded, 2 * GAP, align="top")]
+    return [box for box in (part(room) for part in parts) if box is not None]
+
+
+def _by_position(
+    inputs: Weights, to: int, positions: FeatureImages | None, places: Sequence[Place] | None, room: float
+) -> Box | None:
     """What the unit looks for at each position."""
+    if positions is None:
+        return None
     spots = drawn_places(inputs, to) if places is None else places
     grid = positions_grid(inputs, to, positions, spots, min(room, GRID))
-    return [_section("What it looks for at each position", room), grid]
+    words = boxes.paragraph("its weights' direction there, faded by magnitude", room, LABEL_SIZE + 1)
+    return boxes.column([_section("What it looks for at each position", room), words, grid])
 
 
 def _readers(outputs: Weights, layer: str, to: int, k: int) -> list[tuple[str, list[int]]]:

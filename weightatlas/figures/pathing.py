@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ArgumentError
-from ..records import MiddleUnit, Paths, read_as
+from ..records import MiddleUnit, Paths, checked_count, read_as
 from . import boxes, cards, layout
 from .boxes import Box
 from .composing import composed
@@ -18,7 +18,7 @@ from .grids import sign_words
 from .layout import GAP, magnitude
 from .maps import LEAST, Maps, check_finite, off_centre
 from .theme import Palette, check_choice
-from .wording import about_pictures, check_count, percent, unit_of
+from .wording import about_pictures, percent, unit_of
 
 SUMS = ("all paths", "best case", "worst case")
 CARD = 110  # pixels of a sum, at most
@@ -40,7 +40,8 @@ def cancellation(
         paths: from a source layer through a middle layer to a target layer.
         images: feature visualizations of the three layers.
         target, source: unit numbers or addresses.
-        k: how many middle units of each sign are shown, strongest first.
+        k: how many middle units are shown of those that mostly excite, and of those that mostly inhibit (by squares),
+            strongest first (by Σ|·|).
         palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
 
     Returns:
@@ -56,11 +57,10 @@ def cancellation(
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 11 and 12.
     """
     check_choice("palette", palette, Palette)
-    check_count("k", k)
     to = unit_of(target, paths.target, paths.units, "target")
     of = unit_of(source, paths.source, paths.source_indices, "source")
     sums, absolute = _cases(paths, to, of)
-    rows = _middle(paths, to, of, k)
+    rows = _middle(paths, to, of, checked_count(k, "middle units"))
     every = paths.contributions(to, of)
     numbers = [m.unit for _, units in rows for m in units]
     maps = every[numbers]
@@ -115,11 +115,13 @@ def _said(paths: Paths, to: int, pictures: Gallery) -> list[str]:
 
 
 def _middle(paths: Paths, to: int, of: int, k: int) -> list[tuple[str, list[MiddleUnit]]]:
-    """Middle units in a row of each sign, those whose contributions add up to most first."""
-    found = sorted(paths.middle_top(to, of, paths.middle_units), key=lambda m: -abs(m.sum))
+    """Middle units in a row of each sign, by which is stronger in squares; those through which most runs first."""
+    found = [m for m in paths.middle_top(to, of, paths.middle_units) if m.absolute]
+    maps = paths.contributions(to, of).astype(np.float64)
+    excess = (np.square(maps) * np.sign(maps)).sum(axis=(1, 2))
     rows = [
-        ("excite", [m for m in found if m.sum > 0][:k]),
-        ("inhibit", [m for m in found if m.sum < 0][:k]),
+        ("excite", [m for m in found if excess[m.unit] >= 0][:k]),
+        ("inhibit", [m for m in found if excess[m.unit] < 0][:k]),
     ]
     if not found:
         raise ArgumentError(f"no path leads from {paths.source}:{of} to {paths.target}:{to} through {paths.middle}")
@@ -158,11 +160,11 @@ def _rows(
     labels = iter(layout.fitting_labels([f"{paths.middle}:{m.unit}" for _, u in rows for m in u], side))
     parts: list[Box] = []
     for name, units in rows:
-        parts.append(boxes.text(f"paths that {name}", 12))
+        parts.append(boxes.text(f"mostly {name}", 12))
         made = []
         for m in units:
             card = glued_card(gallery.of(paths.middle, m.unit), every[m.unit], drawn, side, f"{paths.middle}:{m.unit}")
-            made.append(boxes.labelled(card, next(labels), f"Σ {_signed(m.sum)}"))
+            made.append(boxes.labelled(card, next(labels), f"Σ|·| {magnitude(m.absolute)}"))
         parts.append(boxes.lines(made, columns * (side + GAP)))
     return boxes.column([*parts, drawn.key("one scale for these paths", wide)], GAP)
 

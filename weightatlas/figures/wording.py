@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ TOLD = re.compile(r"\d+ \S+ (read|with) |the map of target position|paths withou
 
 def told(text: str, said: Sequence[str], provenance: Provenance) -> str:
     """A caption and one more sentence: what is said, and the notes that do not repeat it."""
-    more = "; ".join([*said, *(n for n in noted(provenance) if not TOLD.match(n))])
+    more = "; ".join([*said, *(n for n in noted(provenance) if not TOLD.match(n) and n not in said)])
     return f"{text} {more[0].upper()}{more[1:]}." if more else text
 
 
@@ -36,10 +36,17 @@ def about_pictures(pictures: Gallery | Sequence[FeatureImages]) -> list[str]:
     records = pictures.records if isinstance(pictures, Gallery) else list(pictures)
     if not records:
         return []
-    recipes = sorted({f"{r.recipe.get('name', 'own')}, {r.recipe.get('steps')} steps" for r in records})
+    names = sorted({str(r.recipe.get("name", "own")) for r in records})
+    recipes = [f"{name}, {_steps(r for r in records if r.recipe.get('name', 'own') == name)}" for name in names]
     dead = sum(int((~r.alive).sum()) for r in records)
     said = [f"pictures are feature visualizations (recipe {'; '.join(recipes)})"]
     return said + ([f"{dead} of them came to nothing"] if dead else [])
+
+
+def _steps(records: Iterable[FeatureImages]) -> str:
+    """How many steps pictures took: a number, or from the least to the most."""
+    ends = sorted({int(r.recipe.get("steps", 0)) for r in records})
+    return f"{ends[0]} steps" if len(ends) == 1 else f"{ends[0]} to {ends[-1]} steps"
 
 
 def about_agreement(agreement: Agreement | None, weights: Weights, units: Sequence[int]) -> list[str]:
@@ -58,16 +65,6 @@ def about_agreement(agreement: Agreement | None, weights: Weights, units: Sequen
     rows = np.isin(agreement.units, units)
     known = agreement.cosine[rows][~np.isnan(agreement.cosine[rows])]
     return [f"cosine {known.mean():.2f} with the network's mean gradient on images"] if known.size else []
-
-
-def check_count(name: str, value: object) -> None:
-    """Stops at what is no number of things.
-
-    Raises:
-        ArgumentError: with what came in.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name}={value!r} must be an integer of at least 1")
 
 
 def unit_of(value: int | str, layer: str, known: np.ndarray, role: str) -> int:

@@ -10,6 +10,7 @@ from .base import atomic_write as atomic_write
 from .base import check_writable as check_writable
 from .connections import By as By
 from .connections import Connections as Connections
+from .connections import checked_count as checked_count
 from .factors import Factors as Factors
 from .features import FeatureImages as FeatureImages
 from .gradients import ExpectedGradient as ExpectedGradient
