@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import featurevis as featurevis
     from . import figures as figures
     from .bands import banding as banding
+    from .builder import article as article
     from .builder import figure as figure
     from .builder import figure_kinds as figure_kinds
     from .builder import overview as overview
@@ -74,6 +75,7 @@ _HOMES = {
     "figure": "builder",
     "figure_kinds": "builder",
     "overview": "builder",
+    "article": "builder",
     "WeightAtlasError": "errors",
     "WeightAtlasWarning": "errors",
 }
@@ -101,6 +103,7 @@ __all__ = [
     "figure",
     "figure_kinds",
     "overview",
+    "article",
     "WeightAtlasError",
     "WeightAtlasWarning",
 ]

@@ -1,5 +1,6 @@
 """The only part in which stages meet: a network in, figures and pages out."""
 
+from .article import article as article
 from .figuring import figure as figure
 from .figuring import figure_kinds as figure_kinds
 from .pages import file_stem as file_stem

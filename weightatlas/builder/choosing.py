@@ -65,26 +65,41 @@ def _alike(a: np.ndarray, b: np.ndarray, length_a: np.ndarray, length_b: np.ndar
 def spans(net: Network) -> list[Span]:
     """Every layer that reads another one through kernels of more than a position, in order, with its structure.
 
-    Of nested layers (a block and what is inside it) only the outermost that has such weights is among them.
+    These are convolutions, and the smallest blocks around exactly one that has such a kernel, seen as a whole. If there
+    is none at all, layers with kernels of one position take their place, with structure 0.
     """
-    found: list[Span] = []
-    inside: set[str] = set()
-    for layer in net.layers.values():
-        source = reads(net, layer.name)
-        known = net.layers.values()
-        if layer.kind not in ("block", "conv") or source not in net.layers or layer.units < LEAST_UNITS:
-            continue
-        if net.layers[source].units < LEAST_UNITS or any(layer.name in other.inside for other in known):
-            continue
-        try:
-            weights = expanded_weights(net, source, layer.name, skip="exclude")
-            weights.require_finite()
-        except CANNOT:
-            continue
-        if weights.at is None and min(weights.values.shape[2:]) > 1 and layer.name not in inside:
-            found.append(Span(layer.name, source, float(np.median(structure(weights)))))
-            inside.update(layer.inside)
-    return found
+    spatial = [layer.name for layer in net.layers.values() if layer.kernel is not None and max(layer.kernel) > 1]
+    found = [span for name in dict.fromkeys(whole(net, s) for s in spatial) if (span := _span(net, name))]
+    if found:
+        return found
+    dense = [layer.name for layer in net.layers.values() if layer.kind in ("conv", "linear")]
+    return [span for name in dense if (span := _span(net, name))]
+
+
+def whole(net: Network, spatial: str) -> str:
+    """The smallest block around a convolution, if that is the only one with a spatial kernel in it."""
+    around = [b for b in net.layers.values() if spatial in b.inside]
+    if not around:
+        return spatial
+    block = min(around, key=lambda b: len(b.inside))
+    kernels = [net.layers[name].kernel for name in block.inside]
+    return block.name if sum(k is not None and max(k) > 1 for k in kernels) == 1 else spatial
+
+
+def _span(net: Network, name: str) -> Span | None:
+    """A layer with its structure; ``None`` if it is too small, or its weights from what it reads cannot be had."""
+    layer, source = net.layers[name], reads(net, name)
+    if source not in net.layers or min(layer.units, net.layers[source].units) < LEAST_UNITS:
+        return None
+    try:
+        weights = expanded_weights(net, source, name, skip="exclude")
+        weights.require_finite()
+    except CANNOT:
+        return None
+    if weights.at is not None or weights.values.shape[1] == 1 or not weights.values.any():
+        return None  # depthwise convolutions read one unit each
+    several = min(weights.values.shape[2:]) > 1
+    return Span(name, source, float(np.median(structure(weights))) if several else 0.0)
 
 
 def reads(net: Network, name: str) -> str:
@@ -153,3 +168,62 @@ def most_cancelled(paths: Paths) -> Hidden:
     if not pairs:
         raise ArgumentError(f"no path leads from {paths.source!r} to {paths.target!r} through {paths.middle!r}")
     return max(pairs, key=lambda p: p.cancellation)
+
+
+def most_structured(found: Sequence[Span]) -> Span:
+    """The span with the highest structure; the first of equals.
+
+    Raises:
+        ArgumentError: if there is none.
+    """
+    if not found:
+        raise ArgumentError(
+            f"there are no two layers of at least {LEAST_UNITS} units, one reading the other through weights that can "
+            "be multiplied out"
+        )
+    return max(found, key=lambda span: span.structure)
+
+
+def held(weights: Weights, rank: int) -> np.ndarray:
+    """The share of each unit's squared weights that ``rank`` factors can hold at most, float64 ``[O]``."""
+    v = weights.dense().values
+    o, i, h, w = v.shape
+    values = np.square(np.linalg.svd(v.reshape(o, i, h * w), compute_uv=False), dtype=np.float64)
+    whole = values.sum(axis=1)
+    return values[:, :rank].sum(axis=1) / np.where(whole > 0, whole, np.inf)
+
+
+def held_together(weights: Weights, rank: int) -> float:
+    """The share of all squared weights that ``rank`` factors shared by all units can hold at most."""
+    v = weights.dense().values
+    values = np.linalg.eigvalsh(np.einsum("oiyx,ojyx->ij", v, v, optimize=True, dtype=np.float64))
+    return float(values[-rank:].sum() / values.sum()) if values.sum() > 0 else 0.0
+
+
+def simplified(near: np.ndarray, far: np.ndarray, least: float) -> int:
+    """The place at which a share grows most from near to far, among those where it is at least that far; else of all."""
+    enough = far >= least
+    return int(np.where(enough if enough.any() else True, far - near, -np.inf).argmax())
+
+
+def far_back(net: Network, target: str, unit: int, side: int = 15) -> str:
+    """The nearest earlier layer on which a unit's expanded weights are at least so many squares wide, or the farthest.
+
+    Raises:
+        ArgumentError: if the target reads no layer.
+    """
+    source, found = reads(net, target), ""
+    while source in net.layers:
+        try:
+            weights = expanded_weights(net, source, target, [unit], skip="exclude")
+        except CANNOT:
+            break
+        if weights.at is not None:
+            break
+        found = source
+        if min(weights.values.shape[2:]) >= side:
+            break
+        source = reads(net, source)
+    if not found:
+        raise ArgumentError(f"{target!r} reads no layer of {net.name} from which weights can be multiplied out")
+    return found

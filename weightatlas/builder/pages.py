@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 from .. import figures
 from ..bands import banding
 from ..errors import ArgumentError, GraphError, LoadError, UnknownNameError, WeightValuesError
-from ..models import FAMILIES
 from ..network import Network
 from ..records import Layer, atomic_write
 from ..weights import direct_weights
+from .commands import command
 from .kinds import connections_figure, drawn_weights, features_figure, is_factorized, paths_figure
 
 #: How many layers an overview shows, the first one included.
@@ -96,8 +95,8 @@ def _banding_section(net: Network, seed: int, folder: Path) -> tuple[str, list[s
         return f"<section><h2>Banding</h2><p>{figures.escape(str(error))}</p></section>", []
     drawn = figures.banding_plot(found)
     drawn.save(folder / "banding.svg")
-    command = _recipe(net, ["banding"], {"seed": seed}, "banding.svg")
-    return f"<section><h2>Banding</h2>{drawn.html()}{command}</section>", found.banded
+    again = _recipe(net, "banding", None, {"seed": seed}, "banding.svg")
+    return f"<section><h2>Banding</h2>{drawn.html()}{again}</section>", found.banded
 
 
 def _weights_section(net: Network, layer: str, seed: int, banded: list[str], folder: Path) -> str:
@@ -113,8 +112,8 @@ def _weights_section(net: Network, layer: str, seed: int, banded: list[str], fol
     drawn.save(folder / f"{name}.svg")
     drawn.save(folder / f"{name}.png")
     heading = f"<h2 class=unseen>Weights of {figures.escape(layer)}</h2>"
-    command = _recipe(net, ["weights", layer], {"units": units, **asked}, f"{name}.svg")
-    return f"<section>{heading}{drawn.html()}{command}</section>"
+    again = _recipe(net, "weights", layer, {"units": units, **asked}, f"{name}.svg")
+    return f"<section>{heading}{drawn.html()}{again}</section>"
 
 
 def _features_section(
@@ -132,9 +131,9 @@ def _features_section(
         return [_told_section(f"Pictures of {layer}", error)]
     file = f"{file_stem(layer, 'features')}.svg"
     drawn.save(folder / file)
-    command = _recipe(net, ["features", layer], options, file)
+    again = _recipe(net, "features", layer, options, file)
     heading = f"<h2 class=unseen>What units of {figures.escape(layer)} detect</h2>"
-    return [f"<section>{heading}{drawn.html()}{command}</section>"]
+    return [f"<section>{heading}{drawn.html()}{again}</section>"]
 
 
 def _pictured(chosen: list[str]) -> str:
@@ -163,9 +162,9 @@ def _expanded_sections(net: Network, chosen: list[str], folder: Path) -> list[st
             file = f"{file_stem(target, kind)}.svg"
             drawn.save(folder / file)
             named = f"Expanded weights of {target}" if kind == "connections" else f"Paths to {target}"
-            command = _recipe(net, [kind, target], options, file)
+            again = _recipe(net, kind, target, options, file)
             heading = f"<h2 class=unseen>{figures.escape(named)}</h2>"
-            sections.append(f"<section>{heading}{drawn.html()}{command}</section>")
+            sections.append(f"<section>{heading}{drawn.html()}{again}</section>")
     except (ArgumentError, GraphError, WeightValuesError) as error:
         sections.append(_told_section("Expanded weights", error))
     return sections
@@ -190,27 +189,9 @@ def _reads(net: Network, name: str) -> str:
     return layer.name
 
 
-#: Commands whose figure has another name in Python, and options that are called otherwise.
-_COMMANDS = {"connections": "expand", "paths": "expand", "features": "render"}
-_FLAGS = {"source": "from", "k": "top"}
-
-
-def _recipe(net: Network, what: list[str], options: dict[str, Any], file: str) -> str:
-    """What makes the figure again, to be copied: a command if the model can be named in one, else Python."""
-    published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
-    if net.module is not None and not published:
-        words = ", ".join(["net", *(repr(w) for w in what), *(f"{k}={v!r}" for k, v in options.items())])
-        return f"<pre>{figures.escape(f'wa.figure({words}).save({file!r})')}</pre>"
-    if "source" in options:
-        options = {"source": options["source"], "to": what[1], **options}
-        what = what[:1]
-    named, flags = [net.name, *what[1:]], []
-    for name, value in options.items():
-        flag = f"--{_FLAGS.get(name, name).replace('_', '-')}"
-        flags += [flag] if value is True else [flag, f"0-{value[-1]}" if isinstance(value, range) else str(value)]
-    flags += ["-o", file]
-    words = [*flags, "--", *named] if any(n.startswith("-") for n in named) else [*named, *flags]
-    return f"<pre>{figures.escape(shlex.join(['weightatlas', _COMMANDS.get(what[0], what[0]), *words]))}</pre>"
+def _recipe(net: Network, kind: str, target: str | None, options: dict[str, Any], file: str) -> str:
+    """What makes the figure again, as a part of the page."""
+    return f"<pre>{figures.escape(command(net, kind, target, options, file))}</pre>"
 
 
 def file_stem(layer: str, kind: str = "weights") -> str:

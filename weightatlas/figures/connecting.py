@@ -21,7 +21,7 @@ from .theme import Palette, check_choice
 from .wording import about_agreement, about_pictures, about_weights, percent, source_name, unit_of, units_of
 
 Strength = Literal["l2", "excite", "inhibit", "both"]
-LARGEST = 200  # pixels of a picture at the end of an arrow
+LARGEST = 260  # pixels of a picture at the end of an arrow
 LINK = (14, 72)  # pixels of an arrow
 TARGET = (96, 208)  # pixels of the unit that others are seen from
 BESIDE = 300  # pixels that cards need beside it

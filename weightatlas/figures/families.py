@@ -21,7 +21,7 @@ from .theme import Palette, check_choice
 from .wording import about_agreement, about_pictures, about_weights, percent, source_name, units_of
 
 Order = Literal["given", "similarity", "angle"]
-CELL = (30, 76)  # pixels
+CELL = (30, 104)  # pixels
 MOST = 64  # units along a side
 
 

@@ -18,7 +18,7 @@ from .wording import about_pictures, about_weights, percent, unit_of
 
 Place = tuple[int, int]
 LEAST_DRAWN = 0.15  # of the strongest position's length: below it a picture would be nearly white
-TARGET = (96, 300)
+TARGET = (96, 380)
 LARGEST = 76  # pixels of a position
 GAP = 2
 WHITE = 255
@@ -87,10 +87,13 @@ def spatial_positions(
     share = float(sum(length[s] ** 2 for s in spots) / (np.square(length).sum() or 1))
     pictures = gallery(images, weights)
 
+    def grid(wide: float, high: float) -> Box:
+        return positions_grid(weights, to, positions, spots, wide, high)
+
     def body(room: float) -> Box:
         large = min(max(room * 0.42, TARGET[0]), TARGET[1])
         unit = boxes.labelled(boxes.photo(pictures.of(weights.target, to), large), f"{weights.target}:{to}")
-        return boxes.beside(unit, lambda rest: positions_grid(weights, to, positions, spots, rest, large), room, 220)
+        return boxes.beside(unit, lambda rest: grid(rest, large if rest < room else 0), room, 220)
 
     text = (
         f"What {weights.target}:{to} looks for at each position of {weights.source}: the picture of its weights' "

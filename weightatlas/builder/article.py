@@ -1,0 +1,134 @@
+"""The article's figures again, for any network: units by stated rules, a folder with a page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import figures
+from ..errors import LoadError
+from ..featurevis import Recipe
+from ..figures import Figure, Palette
+from ..network import Network
+from ..records import atomic_write
+from .choosing import CANNOT
+from .chosen import Chosen
+from .commands import command
+from .entries import STEPS, Entry
+from .figuring import MAKERS
+from .studio import Studio
+
+
+def article(
+    net: Network,
+    path: str | Path,
+    *,
+    recipe: str | Recipe = "display",
+    images: Any = None,
+    seed: int = 0,
+    device: Any = None,
+    palette: Palette = "classic",
+    progress: Callable[[str], None] | None = None,
+    pictures: Callable[[float, int], None] | None = None,
+) -> Path:
+    """Every figure of "Visualizing Weights" for a network of one's own, in a folder with a page.
+
+    Which layers and units each shows is chosen by rules that its caption states: the layer whose weights are most
+    structured in space, the family that reads the most alike sources, the pair in which most cancels, and so on.
+
+    Args:
+        net: an open network with its architecture.
+        path: the folder; made if missing, files of the same names are replaced one by one, others are left alone.
+        recipe: of the pictures, as in :func:`weightatlas.visualize`; ``"quick"`` is several times faster.
+        images: on which to measure how far expanded weights agree with the network; arrays, or paths.
+        seed, device: of pictures and factors.
+        palette: of signed maps.
+        progress: called with a few words before every figure.
+        pictures: called with (done, in all) while feature visualizations are rendered.
+
+    Returns:
+        The path of ``index.html``. It is written anew after every figure, so it can be looked at while others are made.
+
+    Raises:
+        LoadError: if the folder cannot be written.
+        ArgumentError: for a checkpoint without its architecture, or a network without two layers that fit. A figure
+            that a network has no room for is told on the page, with the reason.
+
+    Source: Voss et al., "Visualizing Weights", Distill 2021.
+
+    Example:
+        >>> import weightatlas as wa
+        >>> wa.article(wa.load("efficientnet_lite0"), "article")  # doctest: +SKIP
+        PosixPath('article/index.html')
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise LoadError(f"{folder} is a file; an article needs a folder")
+    net.require_module("an article")
+    tell = progress or (lambda words: None)
+    studio = Studio(net, "expected", "exclude", images, recipe, seed, device, palette, pictures)
+    of, sections = Chosen(studio), []
+    tell("choosing layers")
+    for i, step in enumerate(STEPS):
+        name = str(step.__doc__).rstrip(".").split(";")[0]
+        try:
+            entry = step(of)
+            tell(f"{name}: {entry.heading.lower()}")
+            sections.append(_section(studio, entry, i, folder))
+        except CANNOT as error:
+            sections.append(_reason(name, error))
+        page = _page(net, sections, len(STEPS) - i - 1)
+        atomic_write(folder / "index.html", page.encode())
+    return folder / "index.html"
+
+
+def _section(studio: Studio, entry: Entry, place: int, folder: Path) -> str:
+    """A figure as files and as a part of the page, with its rule and the command that makes it."""
+    drawn = _drawn(studio, entry)
+    file = f"{place + 1:02}-{entry.kind.replace('_', '-')}.svg"
+    drawn.save(folder / file)
+    given = {name: getattr(studio, name) for name in MAKERS[entry.kind].shared or () if _told(studio, name)}
+    again = figures.escape(command(studio.net, entry.kind, entry.target, {**entry.options, **given}, file))
+    plural = "s" if " " in entry.number else ""
+    number = f"<span class=quiet>Figure{plural} {entry.number} · </span>" if entry.number else ""
+    heading = f"<h2>{number}{figures.escape(entry.heading)}</h2>"
+    return (
+        f"<section>{heading}<p class=quiet>{figures.escape(entry.idea)}</p>{drawn.html()}<details><summary>"
+        f"How to make it</summary><pre>{again}</pre></details></section>"
+    )
+
+
+def _drawn(studio: Studio, entry: Entry) -> Figure:
+    """The figure, its caption with the rule by which its units were chosen."""
+    maker = MAKERS[entry.kind]
+    what = (entry.target,) if entry.target is not None else ()
+    own = {k: v for k, v in entry.options.items() if k not in (maker.shared or ())}  # the studio has the others
+    drawn = maker.draw(studio.net if maker.shared is None else studio, *what, **own)
+    return dataclasses.replace(drawn, caption=f"{drawn.caption} Chosen by rule: {entry.rule}.")
+
+
+def _told(studio: Studio, name: str) -> bool:
+    """Whether a choice differs from what a figure takes by itself; what only computes is not told."""
+    usual = {f.name: f.default for f in dataclasses.fields(Studio)}
+    value = getattr(studio, name)
+    return name != "progress" and value is not None and (name == "images" or value != usual[name])
+
+
+def _reason(name: str, error: Exception) -> str:
+    """A section that says why there is no such figure."""
+    words = figures.escape(f"{name} cannot be made of this network: {error}")
+    return f"<section><h2>{figures.escape(name)}</h2><p>{words}</p></section>"
+
+
+def _page(net: Network, sections: list[str], left: int) -> str:
+    name = figures.escape(net.name)
+    intro = (
+        f"The figures of <cite>Visualizing Weights</cite> (Voss et al., Distill, 2021), made again for {name}: "
+        f"{len(net.layers)} layers, {net.parameters:,} parameters. Units are named layer:number and chosen by rules "
+        "that the captions state; nothing was picked by hand."
+    )
+    more = f"<p class=quiet>{left} more are being made; load the page again.</p>" if left else ""
+    body = f"<h1>Visualizing the weights of {name}</h1><p>{intro}</p>{more}{''.join(sections)}"
+    return figures.page(f"{net.name}, its weights visualized · weightatlas", body)

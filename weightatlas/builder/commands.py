@@ -1,0 +1,57 @@
+"""What makes a figure again, for readers to copy."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..models import FAMILIES
+from ..network import Network
+
+#: Commands of their own for some kinds of figure, and options that these call otherwise.
+OWN = {"connections": "expand", "paths": "expand", "features": "render", "weights": "weights", "banding": "banding"}
+FLAGS = {"source": "from", "k": "top"}
+
+
+def command(net: Network, kind: str, target: str | None, options: Mapping[str, Any], file: str) -> str:
+    """The command that makes a figure, or a line of Python where no command can name the network.
+
+    Args:
+        net: an open network.
+        kind, target, options: as :func:`weightatlas.figure` takes them.
+        file: where the figure goes.
+    """
+    published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
+    if net.module is not None and not published:
+        named = ["net", repr(kind), *([repr(target)] if target is not None else [])]
+        given = [f"{name}={_python(name, value)}" for name, value in options.items()]
+        return f"wa.figure({', '.join([*named, *given])}).save({file!r})"
+    names = [net.name, *([target] if target is not None else [])]
+    flags = FLAGS if OWN.get(kind) == "expand" else {}
+    if flags:
+        options = {"source": options["source"], "to": target, **options}
+        names = names[:1]
+    words = []
+    for name, value in options.items():
+        flag = f"--{flags.get(name, name).replace('_', '-')}"
+        words += [flag] if value is True else [flag, _shell(value)]
+    words += ["-o", file]
+    words = [*words, "--", *names] if any(n.startswith("-") for n in names) else [*names, *words]
+    return shlex.join(["weightatlas", *([OWN[kind]] if kind in OWN else ["figure", kind]), *words])
+
+
+def _python(name: str, value: Any) -> str:
+    """A value as Python writes it, or the name of what it stands for."""
+    plain = isinstance(value, str | int | float | bool | range | list | tuple | type(None))
+    return repr(value) if plain else repr(str(value)) if isinstance(value, Path) else name
+
+
+def _shell(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, range):
+        return f"0-{value[-1]}"
+    return ",".join(str(v) for v in value) if isinstance(value, list | tuple | np.ndarray) else str(value)
