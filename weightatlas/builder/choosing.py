@@ -201,7 +201,10 @@ def held_together(weights: Weights, rank: int) -> float:
 
 
 def simplified(near: np.ndarray, far: np.ndarray, least: float) -> int:
-    """The place at which a share grows most from near to far, among those where it is at least that far; else of all."""
+    """The place at which a share grows most from near to far, among those where it is at least ``least`` far away.
+
+    Where it is nowhere, among all.
+    """
     enough = far >= least
     return int(np.where(enough if enough.any() else True, far - near, -np.inf).argmax())
 

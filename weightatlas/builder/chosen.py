@@ -6,7 +6,6 @@ from functools import cached_property
 
 from ..bands import banding
 from ..errors import ArgumentError
-from ..figures import ENOUGH
 from ..records import BandRow
 from ..weights import direct_weights
 from . import choosing
@@ -15,6 +14,7 @@ from .kinds import RGB, is_factorized
 from .studio import Studio
 
 RANK = 2  # factors
+SIMPLE = 0.8  # of a unit's squared weights, that factors can hold of a unit called simple
 
 
 class Chosen:
@@ -67,7 +67,7 @@ class Chosen:
         """The unit of the late layer to which factors do more justice one layer further back; shares near and far."""
         weights = [self.studio.weights(source, self.late.target) for source in (self.late.source, self.further)]
         near, far = (choosing.held(w, RANK) for w in weights)
-        row = choosing.simplified(near, far, ENOUGH)
+        row = choosing.simplified(near, far, SIMPLE)
         return int(weights[0].units[row]), float(near[row]), float(far[row])
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..weights import direct_weights, expanded_paths
 from . import choosing
-from .chosen import RANK, Chosen
+from .chosen import RANK, SIMPLE, Chosen
 from .figuring import Kind
 from .kinds import is_factorized
 
@@ -197,7 +197,7 @@ def direct_inputs(of: Chosen) -> Entry:
         "A unit's direct inputs",
         "The inputs of a unit from the layer before it are often many and mixed.",
         f"{RANK} factors can hold {near:.0%} of this unit's weights here and {far:.0%} of those from {of.further}, the "
-        f"largest gain in {span.target}",
+        f"largest gain in {span.target} among units of which they can hold {SIMPLE:.0%} there",
         "small_multiples",
         f"{span.target}:{unit}",
         {"source": span.source, "k": 8},
