@@ -3,12 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?= demo
+PHOTOS := astronaut.png chelsea.png coffee.png rocket.jpg  # of scikit-image
 SIDE_BY_SIDE := -n 2 --dist loadfile  # two processes, a file's tests in one of them
 
 .PHONY: demo test fast lint docs bench clean
 
-demo: .venv/.demo  ## install, and write demo/index.html for the embedded network
+demo: .venv/.demo  ## install, and write demo/index.html and demo/article/index.html for the embedded network
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
+	mkdir -p $(DEMO)/photos
+	for photo in $(PHOTOS); do cp .venv/lib/python3*/site-packages/skimage/data/$$photo $(DEMO)/photos/; done
+	$(BIN)/weightatlas article efficientnet_lite0 -o $(DEMO)/article --recipe quick --images $(DEMO)/photos
 
 test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

@@ -35,8 +35,10 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
     if flags:
         options = {"source": options["source"], "to": target, **options}
         names = names[:1]
-    words = []
+    words = [word for image in _paths(options.get("images")) for word in ("--images", image)]
     for name, value in options.items():
+        if name == "images":
+            continue
         flag = f"--{flags.get(name, name).replace('_', '-')}"
         words += [flag] if value is True else [flag, _shell(value)]
     words += ["-o", file]
@@ -44,10 +46,18 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
     return shlex.join(["weightatlas", *([OWN[kind]] if kind in OWN else ["figure", kind]), *words])
 
 
+def _paths(images: Any) -> list[str]:
+    """Images as the command line names them; arrays have no name."""
+    several = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
+    return [str(i) for i in several if isinstance(i, str | Path)]
+
+
 def _python(name: str, value: Any) -> str:
     """A value as Python writes it, or the name of what it stands for."""
+    if name == "images":
+        return repr(_paths(value)) if _paths(value) else name
     plain = isinstance(value, str | int | float | bool | range | list | tuple | type(None))
-    return repr(value) if plain else repr(str(value)) if isinstance(value, Path) else name
+    return repr(value) if plain else name
 
 
 def _shell(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -51,7 +51,9 @@ class Studio:
     pictures: Pictures = field(init=False)
 
     def __post_init__(self) -> None:
-        self.images = read_images(self.net, self.images)
+        if self.palette not in get_args(Palette):
+            raise ArgumentError(f"palette={self.palette!r} is none of {', '.join(map(repr, get_args(Palette)))}")
+        self._photos = read_images(self.net, self.images)
         self.pictures = Pictures(self.net, self.recipe, self.seed, self.device, self.progress)
         self._weights: dict[tuple[str, str], Weights] = {}
         self._agreements: dict[tuple[str, str, tuple[int, ...]], Agreement] = {}
@@ -69,12 +71,12 @@ class Studio:
 
     def agreement(self, weights: Weights) -> Agreement | None:
         """How far weights agree with the real network on the images, if there are any."""
-        if self.images is None:
+        if self._photos is None:
             return None
         key = (weights.source, weights.target, tuple(weights.units.tolist()))
         if key not in self._agreements:
             truth = expected_gradient(
-                self.net, weights.source, weights.target, self.images, units=weights.units, skip=self.skip,
+                self.net, weights.source, weights.target, self._photos, units=weights.units, skip=self.skip,
                 seed=self.seed,
             )  # fmt: skip
             self._agreements[key] = agreement(weights, truth, skip=self.skip)

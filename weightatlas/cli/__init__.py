@@ -1,4 +1,6 @@
-"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render``."""
+"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render |
+figure | article``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import typer
 
 import weightatlas as wa
 
-from . import commands, expanding, graphs, rendering
+from . import commands, expanding, figuring, graphs, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -44,5 +46,7 @@ for _command in (
     graphs.graph,
     expanding.expand,
     rendering.render,
+    figuring.figure,
+    figuring.article,
 ):
     app.command()(_command)
