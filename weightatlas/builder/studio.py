@@ -12,11 +12,11 @@ import numpy as np
 from .. import figures
 from ..errors import ArgumentError
 from ..factor import factorize
-from ..featurevis import Recipe
+from ..featurevis import Recipe, recipe_for
 from ..figures import Palette
 from ..network import INPUT, Network
 from ..records import Agreement, Factors, FeatureImages, Weights, agreement
-from ..weights import expanded_weights, expected_gradient
+from ..weights import checked_device, expanded_weights, expected_gradient
 from .choosing import reads
 from .photos import read_images
 from .pictures import Pictures
@@ -53,6 +53,10 @@ class Studio:
     def __post_init__(self) -> None:
         if self.palette not in get_args(Palette):
             raise ArgumentError(f"palette={self.palette!r} is none of {', '.join(map(repr, get_args(Palette)))}")
+        if isinstance(self.recipe, str) and self.net.layers:
+            recipe_for(self.net, next(iter(self.net.layers)), self.recipe)  # refuses a style that does not exist
+        if self.device is not None:
+            checked_device(self.device)
         self._photos = read_images(self.net, self.images)
         self.pictures = Pictures(self.net, self.recipe, self.seed, self.device, self.progress)
         self._weights: dict[tuple[str, str], Weights] = {}

@@ -1,6 +1,7 @@
 """Weights as arrays ``[target unit, source unit, y, x]``."""
 
 from .direct import direct_weights as direct_weights
+from .ends import checked_device as checked_device
 from .expanded import expanded_weights as expanded_weights
 from .measuring import measure as measure
 from .paths import expanded_paths as expanded_paths
