@@ -259,7 +259,7 @@ class TestFiles:
         ]
         good("-o", tmp_path / "b.png", *words)
         drawn = wa.figures.connections(made(), units=[3, 8], k=2, by="excite", palette="colorblind")
-        assert (tmp_path / "b.png").read_bytes() == drawn.png(400, theme="dark")
+        assert (tmp_path / "b.png").read_bytes() == drawn.png(width=400, theme="dark")
 
     def test_the_numbers_are_there_even_if_the_figure_cannot_be_drawn(self, asked, tmp_path):
         done = run(*ENDS, "--save", tmp_path / "w.npz", "-o", tmp_path / "w.svg", "--width", "10")

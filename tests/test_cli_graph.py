@@ -122,7 +122,7 @@ class TestDrawing:
             assert drawn.caption in done.stdout
             assert words[1].read_text(encoding="utf-8") == drawn.svg()
         run("-o", tmp_path / "c.png", "--width", "300", "--dark")
-        assert (tmp_path / "c.png").read_bytes() == drawn.png(300, theme="dark")
+        assert (tmp_path / "c.png").read_bytes() == drawn.png(width=300, theme="dark")
         run("-o", tmp_path / "d.html", "--svg", tmp_path / "e.svg")
         assert drawn.html() in (tmp_path / "d.html").read_text(encoding="utf-8")
         assert (tmp_path / "e.svg").exists()

@@ -55,7 +55,7 @@ def test_names_are_text_and_nothing_else(name, tmp_path):
         assert wa.figures.visible(name).strip() in " ".join(shown)
         for suffix in (".svg", ".html"):
             drawn.save(tmp_path / f"x{suffix}").read_text(encoding="utf-8")
-    assert Image.open(io.BytesIO(drawn.png(320, 1))).width == 320
+    assert Image.open(io.BytesIO(drawn.png(1, width=320))).width == 320
 
 
 def test_letters_the_package_lacks_still_leave_a_figure():
@@ -118,7 +118,7 @@ class TestEveryFigure:
         one, two = drawings()[kind], drawings()[kind]
         assert one.svg() == two.svg()
         assert one.html() == two.html()
-        assert one.png(300, 1) == two.png(300, 1)
+        assert one.png(1, width=300) == two.png(1, width=300)
 
     def test_themes(self, kind):
         drawn = drawings()[kind]
@@ -127,10 +127,11 @@ class TestEveryFigure:
         assert theme.INKS["light"]["ground"] not in dark
         assert theme.INKS["dark"]["ground"] in auto.partition("prefers-color-scheme:dark")[2]
         grounds = [
-            Image.open(io.BytesIO(drawn.png(300, 1, t))).convert("RGB").getpixel((1, 1)) for t in ("light", "dark")
+            Image.open(io.BytesIO(drawn.png(1, width=300, theme=t))).convert("RGB").getpixel((1, 1))
+            for t in ("light", "dark")
         ]
         assert grounds == [(255, 255, 255), (0x13, 0x13, 0x16)]
-        assert drawn.png(300, 1, "auto") == drawn.png(300, 1, "light")
+        assert drawn.png(1, width=300, theme="auto") == drawn.png(1, width=300, theme="light")
         for wrong in (lambda: drawn.svg(theme="grey"), lambda: drawn.png(theme="grey")):
             with pytest.raises(ArgumentError, match="theme='grey'"):
                 wrong()
@@ -138,7 +139,7 @@ class TestEveryFigure:
     def test_png_shows_the_svg(self, kind):
         drawn = drawings()[kind]
         for scale in (1, 2, 3):
-            picture = np.asarray(Image.open(io.BytesIO(drawn.png(480, scale))).convert("RGB"))
+            picture = np.asarray(Image.open(io.BytesIO(drawn.png(scale, width=480))).convert("RGB"))
             root = parse(drawn, 480)
             assert picture.shape[:2] == (float(root.get("height")) * scale, 480 * scale)
             for (x, y, wide, high), pixels in images(root):
@@ -157,12 +158,12 @@ class TestEveryFigure:
             with pytest.raises(ArgumentError, match="pixels"):
                 drawn.svg(wrong)
             with pytest.raises(ArgumentError, match="pixels"):
-                drawn.png(wrong)
+                drawn.png(width=wrong)
         for wrong in (0, 17, float("nan")):
             with pytest.raises(ArgumentError, match="scale"):
                 drawn.png(scale=wrong)
         with pytest.raises(ArgumentError, match="too large"):
-            drawn.png(8000, 16)
+            drawn.png(16, width=8000)
 
     def test_save(self, kind, tmp_path):
         drawn = drawings()[kind]
@@ -170,7 +171,7 @@ class TestEveryFigure:
         png = drawn.save(str(tmp_path / "x.png"), width=300, scale=1)
         html = drawn.save(tmp_path / "x.html")
         assert svg.read_text(encoding="utf-8") == drawn.svg(300, "dark")
-        assert png.read_bytes() == drawn.png(300, 1, "light")
+        assert png.read_bytes() == drawn.png(1, width=300, theme="light")
         assert drawn.html() in html.read_text(encoding="utf-8")
         for name in ("x.pdf", "x", "x.svg.txt", "svg"):
             with pytest.raises(ArgumentError, match=r"\.svg, \.png, \.html"):

@@ -430,7 +430,8 @@ class TestFigure:
         drawn = wa.figures.graph_figure(unet())
         assert theme.INKS["dark"]["ground"] not in drawn.svg(theme="light")
         grounds = [
-            Image.open(io.BytesIO(drawn.png(300, 1, t))).convert("RGB").getpixel((1, 1)) for t in ("light", "dark")
+            Image.open(io.BytesIO(drawn.png(1, width=300, theme=t))).convert("RGB").getpixel((1, 1))
+            for t in ("light", "dark")
         ]
         assert grounds == [(255, 255, 255), (0x13, 0x13, 0x16)]
         assert drawn.svg() == wa.figures.graph_figure(unet()).svg()
@@ -443,7 +444,7 @@ class TestFigure:
     def test_lines_are_seen_in_pixels(self):
         drawn = wa.figures.graph_figure(unet())
         root = parse(drawn, 390)
-        picture = Image.open(io.BytesIO(drawn.png(390, 2))).convert("L")
+        picture = Image.open(io.BytesIO(drawn.png(2, width=390))).convert("L")
         for x, top, bottom in shapes(root)[0]:
             middle = picture.getpixel((round(x * 2), round(top + bottom)))
             beside = picture.getpixel((round(x * 2) + 8, round(top + bottom)))

@@ -221,7 +221,7 @@ def test_names_are_text_and_nothing_else(name):
 
         Tags(convert_charrefs=True).feed(drawn.html())
         assert seen <= tags | {"div", "figure", "figcaption", "small"}
-    assert Image.open(io.BytesIO(drawn.png(320, 1))).width == 320
+    assert Image.open(io.BytesIO(drawn.png(1, width=320))).width == 320
 
 
 @pytest.mark.parametrize("kind", drawings())
@@ -233,7 +233,7 @@ def test_text_alternatives_and_every_look(kind):
         assert len(node.get("aria-label")) > 5
     assert drawn.svg() == drawings()[kind].svg()
     for look in ("light", "dark"):
-        picture = np.asarray(Image.open(io.BytesIO(drawn.png(390, 1, look))).convert("RGB"))
+        picture = np.asarray(Image.open(io.BytesIO(drawn.png(1, width=390, theme=look))).convert("RGB"))
         ground = theme.INKS[look]["ground"]
         assert bytes(picture[1, 1]).hex() == ground.lstrip("#")
     assert not re.search(r"\bnan\b|\binf\b", drawn.svg())

@@ -336,7 +336,7 @@ def test_hostile_names_are_text_only(name):
         assert not {"\x1b", "\x00", "\x07", "\u202e"} & set(words)
     ET.fromstring(drawn.svg(300))
     assert lettering.visible(name).split()[0][:8] in "".join(texts(parse(drawn)))
-    drawn.png(300, 1)
+    drawn.png(1, width=300)
 
 
 def extent(node):
@@ -431,7 +431,7 @@ class TestFiles:
         assert without[0] == without[1] == without[2]
         assert len({light, dark, auto}) == 3
         ground = [
-            np.asarray(Image.open(io.BytesIO(drawn.png(400, 1, look))).convert("RGB"))[2, 2]
+            np.asarray(Image.open(io.BytesIO(drawn.png(1, width=400, theme=look))).convert("RGB"))[2, 2]
             for look in ("light", "dark")
         ]
         assert ground[0].min() > 200
@@ -441,7 +441,7 @@ class TestFiles:
     def test_a_png_shows_the_pictures(self, look):
         made = sheet_of(4, 40, 40)
         drawn = contact_sheet(made)
-        with Image.open(io.BytesIO(drawn.png(500, 2, look))) as opened:
+        with Image.open(io.BytesIO(drawn.png(2, width=500, theme=look))) as opened:
             whole = np.asarray(opened.convert("RGB"))
         for (place, _), image in zip(photos(parse(drawn, 500)), made.images, strict=True):
             x, y, w, h = (round(2 * v) for v in place)
@@ -454,7 +454,7 @@ class TestFiles:
         first, second = (contact_sheet(sheet_of(3, alive=np.array([True, True, False]))) for _ in range(2))
         assert first.svg(500) == second.svg(500)
         assert first.html() == second.html()
-        assert first.png(300, 1) == second.png(300, 1)
+        assert first.png(1, width=300) == second.png(1, width=300)
 
     def test_html_holds_every_breakpoint(self):
         words = contact_sheet(sheet_of(2)).html()

@@ -53,7 +53,7 @@ class Figure:
         check_width(width)
         return self._captioned(width).svg(theme, self.title, self.alt)
 
-    def png(self, width: float = WIDTH, scale: float = 2, theme: Theme = "light") -> bytes:
+    def png(self, scale: float = 2, *, width: float = WIDTH, theme: Theme = "light") -> bytes:
         """The same picture as PNG, ``scale`` device pixels to a pixel; ``"auto"`` is light here.
 
         Raises:
@@ -136,7 +136,7 @@ class Figure:
 
         path = check_path(path)
         if path.suffix == ".png":
-            return atomic_write(path, self.png(width, scale, theme))
+            return atomic_write(path, self.png(scale, width=width, theme=theme))
         text = self.svg(width, theme) if path.suffix == ".svg" else page(self.title, self.html(), theme=theme)
         return atomic_write(path, text.encode())
 
