@@ -9,6 +9,7 @@ from .. import figures
 from ..errors import ArgumentError
 from ..figures import Figure, Order, Strength
 from ..network import Network
+from ..records import Factors, FeatureImages
 from ..weights import expanded_paths
 from .choosing import FAMILY, family, most_cancelled, reads, sources_of
 from .studio import Studio
@@ -95,14 +96,9 @@ def weight_factors(
     method: Method = "posneg",
 ) -> Figure:
     """The factors of a family's weights, a row each; target and source are layers, units the family."""
-    layer = studio.layer(target, "target")
-    before = studio.before(source, layer)
-    weights = studio.weights(before, layer)
-    chosen = _given(studio, layer, units) or family(weights, FAMILY)
-    found = studio.factors(weights.select(chosen), rank, method)
-    directions = studio.pictures.directions(before, found.channels)
-    pictures = studio.pictures.units(layer, chosen)
-    return figures.weight_factors(found, directions, pictures, units=chosen, palette=studio.palette)
+    found, directions = _factors(studio, target, source, units, rank, method)
+    pictures = studio.pictures.units(found.target, found.units)
+    return figures.weight_factors(found, directions, pictures, units=found.units, palette=studio.palette)
 
 
 def factor_equation(
@@ -116,14 +112,9 @@ def factor_equation(
     method: Method = "posneg",
 ) -> Figure:
     """What the factors of a family are made of; target and source are layers, units the family."""
-    layer = studio.layer(target, "target")
-    before = studio.before(source, layer)
-    weights = studio.weights(before, layer)
-    chosen = _given(studio, layer, units) or family(weights, FAMILY)
-    found = studio.factors(weights.select(chosen), rank, method)
+    found, directions = _factors(studio, target, source, units, rank, method)
     terms = {int(n) for row in figures.factor_equation(found, k=k).data["sources"] for n in row}
-    directions = studio.pictures.directions(before, found.channels)
-    return figures.factor_equation(found, directions, studio.pictures.units(before, terms), k=k)
+    return figures.factor_equation(found, directions, studio.pictures.units(found.source, terms), k=k)
 
 
 def expanded(
@@ -196,6 +187,17 @@ def reader(net: Network, layer: str) -> str | None:
         if name not in around and not within and net.layers[name].kind in READERS and reads(net, name) == layer:
             return name
     return None
+
+
+def _factors(
+    studio: Studio, target: str, source: str | None, units: Sequence[int] | None, rank: int, method: Method
+) -> tuple[Factors, FeatureImages | None]:
+    """Factors of a family's weights, and the pictures of their directions."""
+    layer = studio.layer(target, "target")
+    before = studio.before(source, layer)
+    weights = studio.weights(before, layer)
+    found = studio.factors(weights.select(_given(studio, layer, units) or family(weights, FAMILY)), rank, method)
+    return found, studio.pictures.directions(before, found.channels)
 
 
 def _given(studio: Studio, layer: str, units: Sequence[int] | None) -> list[int]:
