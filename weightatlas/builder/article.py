@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,16 @@ def article(
     net.require_module("an article")
     tell = progress or (lambda words: None)
     studio = Studio(net, "expected", "exclude", images, recipe, seed, device, palette, pictures)
-    of, sections = Chosen(studio), []
+    of, sections, missing = Chosen(studio), [], {}
     tell("choosing layers")
-    for i, step in enumerate(STEPS):
-        name = str(step.__doc__).rstrip(".").split(";")[0]
+    for i, (name, step) in enumerate(STEPS.items()):
         try:
             entry = step(of)
             tell(f"{name}: {entry.heading.lower()}")
-            sections.append(_section(studio, entry, i, folder))
+            sections.append(_section(studio, entry, i + 1, folder))
         except CANNOT as error:
-            sections.append(_reason(name, error))
-        page = _page(net, sections, len(STEPS) - i - 1)
+            missing.setdefault(str(error), []).append(name)
+        page = _page(net, sections, missing, len(STEPS) - i - 1)
         atomic_write(folder / "index.html", page.encode())
     return folder / "index.html"
 
@@ -87,7 +86,7 @@ def article(
 def _section(studio: Studio, entry: Entry, place: int, folder: Path) -> str:
     """A figure as files and as a part of the page, with its rule and the command that makes it."""
     drawn = _drawn(studio, entry)
-    file = f"{place + 1:02}-{entry.kind.replace('_', '-')}.svg"
+    file = f"{place:02}-{entry.kind.replace('_', '-')}.svg"
     drawn.save(folder / file)
     given = {name: getattr(studio, name) for name in MAKERS[entry.kind].shared or () if _told(studio, name)}
     again = figures.escape(command(studio.net, entry.kind, entry.target, {**entry.options, **given}, file))
@@ -116,13 +115,14 @@ def _told(studio: Studio, name: str) -> bool:
     return name != "progress" and value is not None and (name == "images" or value != usual[name])
 
 
-def _reason(name: str, error: Exception) -> str:
-    """A section that says why there is no such figure."""
-    words = figures.escape(f"{name} cannot be made of this network: {error}")
-    return f"<section><h2>{figures.escape(name)}</h2><p>{words}</p></section>"
+def _reasons(missing: Mapping[str, Sequence[str]]) -> str:
+    """A section that says which figures cannot be made of this network, and why."""
+    lines = [f"{', '.join(names)}: {reason}." for reason, names in missing.items()]
+    told = "".join(f"<p>{figures.escape(line)}</p>" for line in lines)
+    return f"<section><h2>What cannot be made of this network</h2>{told}</section>" if told else ""
 
 
-def _page(net: Network, sections: list[str], left: int) -> str:
+def _page(net: Network, sections: list[str], missing: Mapping[str, Sequence[str]], left: int) -> str:
     name = figures.escape(net.name)
     intro = (
         f"The figures of <cite>Visualizing Weights</cite> (Voss et al., Distill, 2021), made again for {name}: "
@@ -130,5 +130,5 @@ def _page(net: Network, sections: list[str], left: int) -> str:
         "that the captions state; nothing was picked by hand."
     )
     more = f"<p class=quiet>{left} more are being made; load the page again.</p>" if left else ""
-    body = f"<h1>Visualizing the weights of {name}</h1><p>{intro}</p>{more}{''.join(sections)}"
+    body = f"<h1>Visualizing the weights of {name}</h1><p>{intro}</p>{more}{''.join(sections)}{_reasons(missing)}"
     return figures.page(f"{net.name}, its weights visualized · weightatlas", body)

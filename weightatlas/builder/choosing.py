@@ -13,7 +13,7 @@ from ..records import Hidden, Paths, Weights
 from ..weights import expanded_weights
 
 FAMILY = 6  # units
-LEAST_UNITS = 8  # of a layer that figures are made of
+LEAST_UNITS = (8, 2)  # of a layer that figures are made of; the second where there is none with the first
 RANKED = 100  # pairs by what cancels, of which the one that cancels the largest share is shown
 #: What a network without room for such a figure raises.
 CANNOT = (ArgumentError, GraphError, UnknownNameError, WeightValuesError)
@@ -66,14 +66,17 @@ def spans(net: Network) -> list[Span]:
     """Every layer that reads another one through kernels of more than a position, in order, with its structure.
 
     These are convolutions, and the smallest blocks around exactly one that has such a kernel, seen as a whole. If there
-    is none at all, layers with kernels of one position take their place, with structure 0.
+    is none at all, layers with kernels of one position take their place, with structure 0. Where no layer has eight
+    units, those with two are taken.
     """
     spatial = [layer.name for layer in net.layers.values() if layer.kernel is not None and max(layer.kernel) > 1]
-    found = [span for name in dict.fromkeys(whole(net, s) for s in spatial) if (span := _span(net, name))]
-    if found:
-        return found
     dense = [layer.name for layer in net.layers.values() if layer.kind in ("conv", "linear")]
-    return [span for name in dense if (span := _span(net, name))]
+    for least in LEAST_UNITS:
+        for names in (dict.fromkeys(whole(net, s) for s in spatial), dense):
+            found = [span for name in names if (span := _span(net, name, least))]
+            if found:
+                return found
+    return []
 
 
 def whole(net: Network, spatial: str) -> str:
@@ -86,10 +89,10 @@ def whole(net: Network, spatial: str) -> str:
     return block.name if sum(k is not None and max(k) > 1 for k in kernels) == 1 else spatial
 
 
-def _span(net: Network, name: str) -> Span | None:
+def _span(net: Network, name: str, least: int) -> Span | None:
     """A layer with its structure; ``None`` if it is too small, or its weights from what it reads cannot be had."""
     layer, source = net.layers[name], reads(net, name)
-    if source not in net.layers or min(layer.units, net.layers[source].units) < LEAST_UNITS:
+    if source not in net.layers or min(layer.units, net.layers[source].units) < least:
         return None
     try:
         weights = expanded_weights(net, source, name, skip="exclude")
@@ -178,8 +181,8 @@ def most_structured(found: Sequence[Span]) -> Span:
     """
     if not found:
         raise ArgumentError(
-            f"there are no two layers of at least {LEAST_UNITS} units, one reading the other through weights that can "
-            "be multiplied out"
+            f"there are no two layers of at least {LEAST_UNITS[-1]} units, one reading the other through weights that "
+            "can be multiplied out"
         )
     return max(found, key=lambda span: span.structure)
 

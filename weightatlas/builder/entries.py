@@ -261,8 +261,20 @@ def card(of: Chosen) -> Entry:
     )
 
 
-#: In the order of the article.
-STEPS: tuple[Callable[[Chosen], Entry], ...] = (
-    at_a_glance, bands, banded_layer, one_connection, a_unit_and_its_sources, two_families, a_position_at_a_time,
-    factors, equation, direct_inputs, one_layer_further_back, what_cancels, many_layers_back, card,
-)  # fmt: skip
+#: What each figure is called, in the order of the article, and what chooses its units.
+STEPS: dict[str, Callable[[Chosen], Entry]] = {
+    "Figure 1": at_a_glance,
+    "Figure 2, by depth": bands,
+    "Figure 2, the strongest": banded_layer,
+    "Figure 3": one_connection,
+    "Figure 4": a_unit_and_its_sources,
+    "Figure 5": two_families,
+    "Figure 6": a_position_at_a_time,
+    "Figure 7": factors,
+    "Figure 8": equation,
+    "Figure 9": direct_inputs,
+    "Figure 10": one_layer_further_back,
+    "Figures 11 and 12": what_cancels,
+    "Figure 13": many_layers_back,
+    "A card": card,
+}
