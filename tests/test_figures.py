@@ -210,8 +210,9 @@ class TestBandingPlot:
         places = {t.text: float(t.get("x")) for t in root.iter(f"{SVG}text")}
         zero, one = places["0%"], places["100%"]
         inner = [n for n in root.iter(f"{SVG}circle") if n.get("r") in ("4.5", "5")]
-        rows = [float(n.get("cx")) for n in inner if n.get("r") == "5"]
-        rings = [float(n.get("cx")) for n in inner if n.get("r") == "4.5"][2:]  # after the key
+        rows, rings = (
+            [float(n.get("cx")) for n in inner if n.get("r") == r][1:] for r in ("5", "4.5")
+        )  # after the key
         for x, share in zip(rows + rings, [r.row_share for r in found] + [r.column_share for r in found], strict=True):
             assert x == pytest.approx(zero + share * (one - zero), abs=0.02)
         bands = [n for n in root.iter(f"{SVG}rect") if n.get("height") == "10"][1:]

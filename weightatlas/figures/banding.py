@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..records import Banding, BandRow
-from . import layout, lettering
-from .figure import MARGIN, Figure
-from .grids import source_line
-from .scene import Scene
+from . import boxes
+from .axes import Axis, level, overlaid
+from .boxes import Box
+from .composing import composed
+from .figure import Figure
 from .theme import EXCITE, INHIBIT, Palette, check_choice
 
 LINE = 26  # pixels from layer to layer
 NAME_SIZE = 12
 MOST_NAMES = 0.36  # of the width
+NAME_GAP, EDGE, KEY = 12, 8, 18  # pixels between a name and 0, at the ends of an axis, and of a mark in the key
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -35,30 +37,23 @@ def banding_plot(banding: Banding, *, palette: Palette = "classic") -> Figure:
     colours = EXCITE[palette], INHIBIT[palette]
     name = banding.provenance.model or "network"
 
-    def compose(width: float) -> Scene:
-        scene = Scene(width)
-        y = layout.heading(scene, name, "share of the kernels' variance between rows and between columns, by depth")
-        y = _key(scene, y, colours)
-        room = _name_room(banding.rows, width)
-        y = _axis(scene, y, room)
-        for row in judged:
-            y = _line(scene, y, room, row, colours)
+    def body(room: float) -> Box:
+        axis = _axis(banding.rows, room)
+        parts = [_key(axis, colours, room), axis.ticks(TICKS), *(_line(axis, row, colours) for row in judged)]
         if apart:
-            scene.text(MARGIN, y + 26, "Listed apart", 12, "quiet", bold=True)
-            y += 34
-            for row in apart:
-                y = _line(scene, y, room, row, colours)
-                for words in lettering.wrap(row.apart, 12, width - 2 * MARGIN):
-                    scene.text(MARGIN, y + 12, words, 12, "quiet")
-                    y += 17
-                y += 6
-        return scene
+            parts += [boxes.nothing(0, 12), boxes.text("Listed apart", 12, bold=True)]
+        for row in apart:
+            reason = boxes.paragraph(row.apart, room)
+            parts += [_line(axis, row, colours), boxes.column([reason, boxes.nothing(0, 6)], 0)]
+        return boxes.column(parts, 0)
 
-    return Figure(
-        compose,
+    return composed(
+        (name, "share of the kernels' variance between rows and between columns, by depth"),
+        body,
         title=f"Weight banding in {name}",
         caption=_caption(banding, len(judged)),
-        source=source_line(banding.provenance),
+        said=[],
+        provenance=banding.provenance,
         alt=_alt(judged),
         data={"rows": banding.to_dicts()},
     )
@@ -84,71 +79,40 @@ def _alt(judged: Sequence[BandRow]) -> str:
     return "One line per layer. " + "; ".join(parts)
 
 
-def _key(scene: Scene, y: float, colours: tuple[str, str]) -> float:
+def _axis(rows: Sequence[BandRow], room: float) -> Axis:
+    """The axis of all lines: names stand left of it, or above its lines if they would take too much."""
+    longest = max((boxes.text(r.layer, NAME_SIZE, mono=True).width for r in rows), default=0) + NAME_GAP
+    left = longest if longest < MOST_NAMES * room else EDGE
+    return Axis(left, room - left - EDGE, room, LINE)
+
+
+def _key(axis: Axis, colours: tuple[str, str], room: float) -> Box:
     """What the marks mean, in one row or two."""
-    x = float(MARGIN)
-    for kind, words in (
-        ("disc", "rows"),
-        ("ring", "columns"),
-        ("band", "rows, 95% of permutations"),
-        ("tick", "expected"),
-    ):
-        width = 22 + lettering.text_width(words, 12) * 1.05
-        if x + width > scene.width - MARGIN:
-            x, y = float(MARGIN), y + 19
-        if kind in ("disc", "ring"):
-            scene.dot(x + 6, y + 7, 4.5, colours[kind == "ring"], hollow=kind == "ring")
-        elif kind == "band":
-            scene.rect(x, y + 2, 14, 10, role="line", radius=2)
-        else:
-            scene.line(x + 6, y + 1, x + 6, y + 13, "quiet", 1.5)
-        scene.text(x + 20, y + 11, words, 12, "ink")
-        x += width + 16
-    return y + 26
+    small = Axis(KEY / 2 - 1, 1, KEY, 14)
+    marks = {
+        "rows": small.dot(0, colours[0]),
+        "columns": small.dot(0, colours[1], hollow=True),
+        "rows, 95% of permutations": Axis(0, KEY - 4, KEY, 14).band(0, 1),
+        "expected": small.tick(0),
+    }
+    words = [boxes.row([mark, boxes.text(name, 12, "ink")], 4) for name, mark in marks.items()]
+    return boxes.column([boxes.lines(words, room, 2 * EDGE, 4), boxes.nothing(0, 8)], 0)
 
 
-def _name_room(rows: Sequence[BandRow], width: float) -> float:
-    """Pixels kept for layer names left of the axis; 0 if they would take too much, then they go above their lines."""
-    longest = max((lettering.text_width(r.layer, NAME_SIZE, mono=True) for r in rows), default=0) * 1.03 + 14
-    return longest if longest < MOST_NAMES * (width - 2 * MARGIN) else 0
-
-
-def _x(scene: Scene, room: float, share: float) -> float:
-    left, right = MARGIN + (room + 8 if room else 2), scene.width - MARGIN - 14
-    return left + share * (right - left)
-
-
-def _axis(scene: Scene, y: float, room: float) -> float:
-    for tick in TICKS:
-        x = _x(scene, room, tick)
-        scene.text(x, y + 10, f"{tick:.0%}", 11, "quiet", anchor="middle")
-    return y + 18
-
-
-def _line(scene: Scene, y: float, room: float, row: BandRow, colours: tuple[str, str]) -> float:
-    y += 0 if room else NAME_SIZE + 4
-    middle = y + LINE / 2
-    name = lettering.shorten(row.layer, NAME_SIZE, room - 8 if room else scene.width - 2 * MARGIN)
-    scene.text(MARGIN, middle + 4 if room else y, name, NAME_SIZE, "ink" if row.banded else "quiet", mono=True)
-    scene.line(_x(scene, room, 0), middle, _x(scene, room, 1), middle, "line", 1)
-    if row.row_share != row.row_share:  # NaN: nothing to draw
-        return y + LINE
-    low, high = (_x(scene, room, v) for v in row.interval)
-    scene.rect(low, middle - 5, max(high - low, 1), 10, role="line", radius=2)
-    chance = _x(scene, room, row.chance)
-    scene.line(chance, middle - 7, chance, middle + 7, "quiet", 1.5)
-    rows, columns = _x(scene, room, row.row_share), _x(scene, room, row.column_share)
-    scene.dot(columns, middle, 4.5, colours[1], hollow=True)
-    scene.dot(rows, middle, 5, colours[0])
-    scene.note(
-        f"{row.layer}: rows {row.row_share:.3f}, columns {row.column_share:.3f}, expected {row.chance:.3f}, "
-        f"95% of permutations {row.interval[0]:.3f} to {row.interval[1]:.3f}, {row.kernels} kernels"
-    )
+def _line(axis: Axis, row: BandRow, colours: tuple[str, str]) -> Box:
+    """A layer's name and its marks."""
+    above = axis.left == EDGE
+    role = "ink" if row.banded else "quiet"
+    name = boxes.text(row.layer, NAME_SIZE, role, mono=True, room=axis.room if above else axis.left)
+    marks = [axis.rule()]
+    if row.row_share == row.row_share:  # else NaN: nothing to draw
+        words = (
+            f"{row.layer}: rows {row.row_share:.3f}, columns {row.column_share:.3f}, expected {row.chance:.3f}, "
+            f"95% of permutations {row.interval[0]:.3f} to {row.interval[1]:.3f}, {row.kernels} kernels"
+        )
+        marks += [axis.band(*row.interval), axis.tick(row.chance)]
+        marks += [axis.dot(row.column_share, colours[1], hollow=True), axis.dot(row.row_share, colours[0], words=words)]
     if row.banded:
-        _flag(scene, rows, middle, f"{row.row_share:.0%}")
-    return y + LINE
-
-
-def _flag(scene: Scene, x: float, y: float, words: str) -> None:
-    inside = x + 12 + lettering.text_width(words, 12, bold=True) < scene.width - MARGIN
-    scene.text(x + 10 if inside else x - 10, y + 4, words, 12, "ink", bold=True, anchor="start" if inside else "end")
+        marks.append(axis.flag(row.row_share, f"{row.row_share:.0%}"))
+    line = overlaid(marks)
+    return boxes.column([name, line], 0) if above else overlaid([line, level(name, LINE)])
