@@ -53,8 +53,8 @@ def article(
 
     Raises:
         LoadError: if the folder cannot be written.
-        ArgumentError: for a checkpoint without its architecture, or a network without two layers that fit. A figure
-            that a network has no room for is told on the page, with the reason.
+        ArgumentError: for a checkpoint without its architecture, or arguments that do not fit. A figure that cannot be
+            made of this network is told on the page, with the reason.
 
     Source: Voss et al., "Visualizing Weights", Distill 2021.
 

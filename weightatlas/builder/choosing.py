@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError, GraphError, UnknownNameError, WeightValuesError
-from ..network import Network
+from ..graph import layer_graph
+from ..network import INPUT, Network
 from ..records import Hidden, Paths, Weights
 from ..weights import expanded_weights
 
@@ -40,7 +41,8 @@ def structure(weights: Weights) -> np.ndarray:
     that at opposite ones, both weighted by the lengths of v, times the share of squared weights outside the strongest
     position. High where one side differs from the other and each is alike in itself; near 0 for noise.
     """
-    v = weights.dense().values.astype(np.float64)
+    sy, sx = (max(int(d), 1) for d in weights.dilation)  # dense() unfolds whole steps
+    v = weights.dense().values[..., ::sy, ::sx].astype(np.float64)
     n = np.linalg.norm(v, axis=1)
     down = _alike(v[..., 1:, :], v[..., :-1, :], n[:, 1:], n[:, :-1])
     right = _alike(v[..., 1:], v[..., :-1], n[..., 1:], n[..., :-1])
@@ -66,13 +68,13 @@ def spans(net: Network) -> list[Span]:
     """Every layer that reads another one through kernels of more than a position, in order, with its structure.
 
     These are convolutions, and the smallest blocks around exactly one that has such a kernel, seen as a whole. If there
-    is none at all, layers with kernels of one position take their place, with structure 0. Where no layer has eight
-    units, those with two are taken.
+    is none at all, layers with kernels of one position take their place, with structure 0. Layers have at least eight
+    units; where none has, two.
     """
     spatial = [layer.name for layer in net.layers.values() if layer.kernel is not None and max(layer.kernel) > 1]
     dense = [layer.name for layer in net.layers.values() if layer.kind in ("conv", "linear")]
-    for least in LEAST_UNITS:
-        for names in (dict.fromkeys(whole(net, s) for s in spatial), dense):
+    for names in (dict.fromkeys(whole(net, s) for s in spatial), dense):
+        for least in LEAST_UNITS:
             found = [span for name in names if (span := _span(net, name, least))]
             if found:
                 return found
@@ -91,7 +93,11 @@ def whole(net: Network, spatial: str) -> str:
 
 def _span(net: Network, name: str, least: int) -> Span | None:
     """A layer with its structure; ``None`` if it is too small, or its weights from what it reads cannot be had."""
-    layer, source = net.layers[name], reads(net, name)
+    layer = net.layers[name]
+    try:
+        source = reads(net, name)
+    except ArgumentError:
+        return None
     if source not in net.layers or min(layer.units, net.layers[source].units) < least:
         return None
     try:
@@ -106,14 +112,50 @@ def _span(net: Network, name: str, least: int) -> Span | None:
 
 
 def reads(net: Network, name: str) -> str:
-    """What a layer reads: the nearest layer before it with a kernel or a block, behind activations and norms."""
+    """What a layer reads: the nearest layer before it with a kernel or a block, behind activations and norms.
+
+    Where functions stand between (an activation, a sum, a concatenation), the last in order of those that reach it.
+
+    Raises:
+        ArgumentError: if it cannot be told.
+    """
     source = net.layers[name].source
     while source in net.layers:
         layer = net.layers[source]
-        if layer.kernel is not None or layer.inside or layer.source not in net.layers:
+        if layer.kernel is not None or layer.inside:
             return layer.name
         source = layer.source
-    return source
+    return source if source == INPUT else _behind(net, name)
+
+
+def _behind(net: Network, name: str) -> str:
+    """The nearest layer with a kernel, or block, behind functions: the last in order of those that reach a layer."""
+    try:
+        graph = layer_graph(net)
+        waiting, seen, found = [name], {name}, {}
+        while waiting:
+            for other in graph.inputs(waiting.pop()):
+                if other in seen:
+                    continue
+                seen.add(other)
+                node = graph.node(other)
+                whole = [n for n in (node.name, *node.also) if n == INPUT or _outside(net, n, name)]
+                if whole:
+                    found[whole[-1]] = graph.nodes.index(node)
+                else:
+                    waiting.append(other)
+    except (GraphError, UnknownNameError) as error:
+        raise ArgumentError(f"what {name!r} reads cannot be told: {error}. Give source=") from error
+    if not found:
+        raise ArgumentError(f"what {name!r} reads cannot be told; give source=")
+    return max(found, key=lambda n: found[n])
+
+
+def _outside(net: Network, other: str, name: str) -> bool:
+    """Whether a layer has a kernel or is a block, and neither is a part of the other."""
+    if other not in net.layers or name in net.layers[other].inside or other in net.layers[name].inside:
+        return False
+    return net.layers[other].kernel is not None or bool(net.layers[other].inside)
 
 
 def family(weights: Weights, size: int = FAMILY) -> list[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from ..bands import banding
 from ..errors import ArgumentError
+from ..graph import layer_graph
 from ..records import BandRow
 from ..weights import direct_weights
 from . import choosing
@@ -25,8 +27,17 @@ class Chosen:
 
     @cached_property
     def all_spans(self) -> list[Span]:
-        """All layers that can be shown with what they read."""
-        return choosing.spans(self.net)
+        """All layers that can be shown with what they read.
+
+        Raises:
+            GraphError: if there is none, because the network cannot be captured.
+        """
+        return choosing.spans(self.net) or [choosing.most_structured(self._captured())]
+
+    def _captured(self) -> list[Span]:
+        """Nothing, but with the reason if it is that the network cannot be captured."""
+        layer_graph(self.net)
+        return []
 
     @cached_property
     def spans(self) -> tuple[Span, Span]:
@@ -44,6 +55,20 @@ class Chosen:
     def late(self) -> Span:
         """Where pictures are of things."""
         return self.spans[1]
+
+    @property
+    def palette(self) -> dict[str, Any]:
+        """The palette as an option, if it is not the usual one."""
+        return {"palette": self.studio.palette} if self.studio.palette != "classic" else {}
+
+    def why(self, span: Span) -> str:
+        """Why a layer was chosen."""
+        found = self.all_spans
+        half = len(found) // 2
+        part = "" if not half else " in the first half" if span in found[:half] else " in the second half"
+        if not span.structure:
+            return f"{span.target} is the first layer of its kind{part} of the network"
+        return f"{span.target} has the most structured positions{part} of the network"
 
     @cached_property
     def family(self) -> list[int]:

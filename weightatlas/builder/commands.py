@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..featurevis import Recipe
 from ..models import FAMILIES
 from ..network import Network
 
@@ -26,8 +27,13 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
         file: where the figure goes.
     """
     published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
-    if net.module is not None and not published:
-        named = ["net", repr(kind), *([repr(target)] if target is not None else [])]
+    plain = not isinstance(options.get("recipe", ""), Recipe)
+    if not plain or (net.module is not None and not published):
+        named = [
+            f"wa.load({net.name!r})" if published else "net",
+            repr(kind),
+            *([repr(target)] if target is not None else []),
+        ]
         given = [f"{name}={_python(name, value)}" for name, value in options.items()]
         return f"wa.figure({', '.join([*named, *given])}).save({file!r})"
     names = [net.name, *([target] if target is not None else [])]
@@ -39,8 +45,8 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
     for name, value in options.items():
         if name == "images":
             continue
-        flag = f"--{flags.get(name, name).replace('_', '-')}"
-        words += [flag] if value is True else [flag, _shell(value)]
+        flag = flags.get(name, name).replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", _shell(value)]
     words += ["-o", file]
     words = [*words, "--", *names] if any(n.startswith("-") for n in names) else [*names, *words]
     return shlex.join(["weightatlas", *([OWN[kind]] if kind in OWN else ["figure", kind]), *words])
@@ -56,12 +62,15 @@ def _python(name: str, value: Any) -> str:
     """A value as Python writes it, or the name of what it stands for."""
     if name == "images":
         return repr(_paths(value)) if _paths(value) else name
-    plain = isinstance(value, str | int | float | bool | range | list | tuple | type(None))
-    return repr(value) if plain else name
+    if isinstance(value, Recipe):
+        return f"wa.{value!r}"
+    if isinstance(value, np.ndarray | list | tuple):
+        return repr([int(v) if hasattr(v, "__index__") else v for v in value])
+    return repr(value) if isinstance(value, str | int | float | range | None) else name
 
 
 def _shell(value: Any) -> str:
     """A value as the command line takes it."""
     if isinstance(value, range):
-        return f"0-{value[-1]}"
+        return f"{value[0]}-{value[-1]}" if value.step == 1 and len(value) else ",".join(map(str, value))
     return ",".join(str(v) for v in value) if isinstance(value, list | tuple | np.ndarray) else str(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from .. import figures
 from ..errors import ArgumentError
 from ..figures import Figure, Order, Strength
 from ..network import Network
-from ..records import Factors, FeatureImages
+from ..records import Factors, checked_count
 from ..weights import expanded_paths
 from .choosing import FAMILY, family, most_cancelled, reads, sources_of
 from .studio import Studio
@@ -23,6 +23,7 @@ def connection(studio: Studio, target: str, *, source: str) -> Figure:
     """One connection between two pictures; target and source are units such as ``blocks.4.1:17``."""
     (layer, to), (before, of) = studio.unit(target, "target"), studio.unit(source, "source")
     weights = studio.weights(before, layer, [to])
+    figures.connection(weights, source=of, target=to)  # refuses before anything is rendered
     pictures = [*studio.pictures.units(before, [of]), *studio.pictures.units(layer, [to])]
     checked = studio.agreement(weights)
     return figures.connection(weights, pictures, source=of, target=to, agreement=checked, palette=studio.palette)
@@ -41,6 +42,7 @@ def small_multiples(
     layer, to = studio.unit(target, "target")
     before = studio.before(source, layer)
     weights = studio.weights(before, layer, [to])
+    sources = _numbers(sources, "sources") or None
     shown = figures.small_multiples(weights, target=to, sources=sources, k=k, by=by).data["sources"]
     pictures = [*studio.pictures.units(before, shown), *studio.pictures.units(layer, [to])]
     return figures.small_multiples(
@@ -68,7 +70,7 @@ def family_grid(
     before = studio.before(source, layer)
     weights = studio.weights(before, layer)
     down = _given(studio, layer, targets) or family(weights, FAMILY)
-    across = list(sources) if sources is not None else sources_of(weights, down, k)
+    across = _numbers(sources, "sources") or sources_of(weights, down, checked_count(k, "sources"))
     weights = weights.select(down)
     figures.family_grid(weights, targets=down, sources=across, order=order)  # refuses before anything is rendered
     pictures = [*studio.pictures.units(before, across), *studio.pictures.units(layer, down)]
@@ -96,7 +98,9 @@ def weight_factors(
     method: Method = "posneg",
 ) -> Figure:
     """The factors of a family's weights, a row each; target and source are layers, units the family."""
-    found, directions = _factors(studio, target, source, units, rank, method)
+    found = _factors(studio, target, source, units, rank, method)
+    figures.weight_factors(found, units=found.units)  # refuses before anything is rendered
+    directions = studio.pictures.directions(found.source, found.channels)
     pictures = studio.pictures.units(found.target, found.units)
     return figures.weight_factors(found, directions, pictures, units=found.units, palette=studio.palette)
 
@@ -112,8 +116,9 @@ def factor_equation(
     method: Method = "posneg",
 ) -> Figure:
     """What the factors of a family are made of; target and source are layers, units the family."""
-    found, directions = _factors(studio, target, source, units, rank, method)
+    found = _factors(studio, target, source, units, rank, method)
     terms = {int(n) for row in figures.factor_equation(found, k=k).data["sources"] for n in row}
+    directions = studio.pictures.directions(found.source, found.channels)
     return figures.factor_equation(found, directions, studio.pictures.units(found.source, terms), k=k)
 
 
@@ -140,6 +145,8 @@ def cancellation(studio: Studio, target: str, *, source: str, through: str | Non
     if (to is None) != (of is None):
         raise ArgumentError(f"target={target!r} and source={source!r} must both be units, or both be layers")
     middle = studio.layer(through, "through") if through is not None else reads(studio.net, layer)
+    if through is None and middle == before:
+        raise ArgumentError(f"{layer!r} reads {before!r} directly, with no layer between; give an earlier source=")
     paths = expanded_paths(studio.net, before, middle, layer, None if to is None else [to], gate=studio.gate)
     if to is None or of is None:
         pair = most_cancelled(paths)
@@ -191,13 +198,23 @@ def reader(net: Network, layer: str) -> str | None:
 
 def _factors(
     studio: Studio, target: str, source: str | None, units: Sequence[int] | None, rank: int, method: Method
-) -> tuple[Factors, FeatureImages | None]:
-    """Factors of a family's weights, and the pictures of their directions."""
+) -> Factors:
+    """Factors of a family's weights."""
     layer = studio.layer(target, "target")
     before = studio.before(source, layer)
     weights = studio.weights(before, layer)
-    found = studio.factors(weights.select(_given(studio, layer, units) or family(weights, FAMILY)), rank, method)
-    return found, studio.pictures.directions(before, found.channels)
+    return studio.factors(weights.select(_given(studio, layer, units) or family(weights, FAMILY)), rank, method)
+
+
+def _numbers(values: Sequence[int] | None, name: str) -> list[int]:
+    """Numbers that were asked for; none if nobody asked."""
+    if values is None:
+        return []
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ArgumentError(f"{name}={values!r} are no numbers of units")
+    if not (found := list(values)):
+        raise ArgumentError(f"{name}={values!r} holds no unit")
+    return found
 
 
 def _given(studio: Studio, layer: str, units: Sequence[int] | None) -> list[int]:

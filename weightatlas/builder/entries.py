@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError
+from ..figures import has_own_colours
 from ..weights import direct_weights, expanded_paths
 from . import choosing
 from .chosen import RANK, SIMPLE, Chosen
@@ -65,7 +66,7 @@ def bands(of: Chosen) -> Entry:
         "all layers with spatial kernels",
         "banding",
         None,
-        {"seed": of.studio.seed},
+        {"seed": of.studio.seed, **of.palette},
     )
 
 
@@ -77,10 +78,12 @@ def banded_layer(of: Chosen) -> Entry:
     )
     for layer in dict.fromkeys([choosing.whole(of.net, row.layer), row.layer]):
         try:
-            factorized = is_factorized(direct_weights(of.net, layer, [0]))
+            weights = direct_weights(of.net, layer, [0])
         except choosing.CANNOT:
             continue
-        more: dict[str, Any] = {"per_unit": True, "seed": of.studio.seed} if factorized else {}
+        more: dict[str, Any] = {"per_unit": True, "seed": of.studio.seed}
+        if not is_factorized(weights):
+            more = {} if has_own_colours(weights) else of.palette
         units = range(min(GRID_UNITS, of.net.layers[layer].units))
         inside = f", drawn as a part of {layer}" if layer != row.layer else ""
         return Entry(
@@ -118,8 +121,7 @@ def a_unit_and_its_sources(of: Chosen) -> Entry:
         "4",
         "A unit and its strongest sources",
         "Small multiples: the unit, and the units before it that weigh most, each glued to its map.",
-        f"{span.target} has the most structured positions in the first half of the network; the unit is the most "
-        "typical of the family below",
+        f"{of.why(span)}; the unit is the most typical of the family below",
         "small_multiples",
         f"{span.target}:{of.family[0]}",
         {"source": span.source},
@@ -192,12 +194,14 @@ def direct_inputs(of: Chosen) -> Entry:
     """Figure 9."""
     span = of.late
     unit, near, far = of.simplified
+    among = f" among units of which they can hold {SIMPLE:.0%} there" if far >= SIMPLE else ""
+    change = "largest gain" if far > near else "smallest loss"
     return Entry(
         "9",
         "A unit's direct inputs",
         "The inputs of a unit from the layer before it are often many and mixed.",
-        f"{RANK} factors can hold {near:.0%} of this unit's weights here and {far:.0%} of those from {of.further}, the "
-        f"largest gain in {span.target} among units of which they can hold {SIMPLE:.0%} there",
+        f"{RANK} factors can hold {near:.1%} of this unit's weights here and {far:.1%} of those from {of.further}, the "
+        f"{change} in {span.target}{among}",
         "small_multiples",
         f"{span.target}:{unit}",
         {"source": span.source, "k": 8},

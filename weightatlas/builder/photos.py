@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ArgumentError, LoadError
 from ..network import Network
@@ -53,8 +53,25 @@ def _read(path: Path, mode: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                array = np.asarray(image.convert(mode))
+                array = np.asarray(_eight_bit(image).convert(mode))
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning,
             SyntaxError) as error:  # fmt: skip
         raise LoadError(f"{path} cannot be read as an image: {error}") from error
     return array if array.ndim == 3 else array[..., None]
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """An image upright, with 8 bits a channel, on white where it is transparent.
+
+    Raises:
+        ValueError: for pixels of a kind that has no fixed range.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels have mode {image.mode!r}, without a fixed range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image

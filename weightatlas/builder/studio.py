@@ -15,8 +15,8 @@ from ..factor import factorize
 from ..featurevis import Recipe, recipe_for
 from ..figures import Palette
 from ..network import INPUT, Network
-from ..records import Agreement, Factors, FeatureImages, Weights, agreement
-from ..weights import checked_device, expanded_weights, expected_gradient
+from ..records import Agreement, Factors, FeatureImages, Weights, agreement, checked_units
+from ..weights import as_input, checked_device, expanded_weights, expected_gradient
 from .choosing import reads
 from .photos import read_images
 from .pictures import Pictures
@@ -57,7 +57,8 @@ class Studio:
             recipe_for(self.net, next(iter(self.net.layers)), self.recipe)  # refuses a style that does not exist
         if self.device is not None:
             checked_device(self.device)
-        self._photos = read_images(self.net, self.images)
+        photos = read_images(self.net, self.images)
+        self._photos = None if photos is None else as_input(self.net, photos)
         self.pictures = Pictures(self.net, self.recipe, self.seed, self.device, self.progress)
         self._weights: dict[tuple[str, str], Weights] = {}
         self._agreements: dict[tuple[str, str, tuple[int, ...]], Agreement] = {}
@@ -120,10 +121,12 @@ class Studio:
         if not isinstance(address, str):
             raise ArgumentError(f"{role}={address!r} must be a layer or a unit such as 'blocks.4.1:17'")
         name, colon, last = address.rpartition(":")
-        if not colon or not re.fullmatch("[0-9]{1,9}", last):
+        numbered = bool(colon and re.fullmatch("[0-9]{1,9}", last))
+        if not numbered or (address in self.net.layers and name not in self.net.layers):
             return (address if address == INPUT else self.net.layers[address].name), None
         if name == INPUT:
-            return name, int(last)
+            known = self.net.input.channels if self.net.input is not None else 0
+            return name, checked_units([int(last)], known, "the network's input")[0]
         layer = self.net.layers[name]
         return layer.name, layer.unit_indices([int(last)])[0]
 
@@ -154,6 +157,8 @@ class Studio:
     def factors_of_one(self, weights: Weights, rank: int) -> Factors | None:
         """Factors of a single unit's weights; ``None`` where it has too few positions or sources for any."""
         _, i, h, w = weights.values.shape
+        if isinstance(rank, bool) or not hasattr(rank, "__index__"):
+            raise ArgumentError(f"rank={rank!r} is no number of factors")
         fitting = min(rank, i * weights.groups, h * w)
         if min(i * weights.groups, h * w) < 2 or not weights.values.any():
             return None

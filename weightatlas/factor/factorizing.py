@@ -78,6 +78,8 @@ def factorize(
     if tolerance is None:
         tolerance = UNIT_TOLERANCE.get(method, 0) if per_unit else JOINT_TOLERANCE
     _check(given, rank, nonnegative, method, per_unit, restarts, iterations)
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise ArgumentError(f"seed={seed!r} is no integer")
     where = _device(device)
     values = (given.dense() if given.groups > 1 else given).values
     effort = (restarts, seed, iterations or ITERATIONS.get(method, 0), tolerance)

@@ -182,6 +182,13 @@ def grid(
     return y + math.ceil(len(tiles) / columns) * (side + LABEL_SPACE + GAP)
 
 
+def frame_sample(scene: Scene, x: float, y: float) -> None:
+    """A small card with a frame, for legends."""
+    scene.rect(x, y, 14, 14, fill=ground(), radius=2)
+    scene.rect(x, y, 14, 14, stroke="line", radius=2)
+    scene.mark(x + 4, y + 4, 6, 6)
+
+
 def legend(
     scene: Scene, y: float, scale: float, palette: Palette, own: Block | None, words: str = "one scale for the figure"
 ) -> float:
@@ -189,8 +196,6 @@ def legend(
     y = layout.scale_legend(scene, y, scale, palette, words) + 3
     if own is None:
         return y
-    scene.rect(MARGIN, y, 14, 14, fill=ground(), radius=2)
-    scene.rect(MARGIN, y, 14, 14, stroke="line", radius=2)
-    scene.mark(MARGIN + 4, y + 4, 6, 6)
+    frame_sample(scene, MARGIN, y)
     scene.text(MARGIN + 20, y + 11, "the target's own position", 12, "quiet")
     return y + 21

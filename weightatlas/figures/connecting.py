@@ -18,7 +18,7 @@ from .grids import sign_words
 from .layout import GAP, magnitude
 from .maps import Maps, full_maps, maps_from, maps_of
 from .theme import Palette, check_choice
-from .wording import about_agreement, about_pictures, about_weights, percent, source_name, unit_of, units_of
+from .wording import about_agreement, about_pictures, about_weights, percent, several, source_name, unit_of, units_of
 
 Strength = Literal["l2", "excite", "inhibit", "both"]
 LARGEST = 260  # pixels of a picture at the end of an arrow
@@ -26,7 +26,8 @@ LINK = (14, 72)  # pixels of an arrow
 TARGET = (96, 208)  # pixels of the unit that others are seen from
 BESIDE = 300  # pixels that cards need beside it
 GLUED = 120  # pixels of a picture with its map, at most
-VERBS = {"l2": "weigh most on", "excite": "excite", "inhibit": "inhibit"}
+#: What source units do: one, several.
+VERBS = {"l2": ("weighs most on", "weigh most on"), "excite": ("excites", "excite"), "inhibit": ("inhibits", "inhibit")}
 
 
 def connection(
@@ -83,7 +84,7 @@ def connection(
 
     text = (
         f"{named} → {weights.target}:{to}: {percent(share)} of the target's squared weights, number {rank} of its "
-        f"{len(power)} sources; {sign_words(palette)}."
+        f"{several(len(power), 'source')}; {sign_words(palette)}."
     )
     said = [*about_weights(weights), *about_agreement(agreement, weights, [to]), *about_pictures(pictures)]
     return composed(
@@ -238,12 +239,13 @@ def _caption(
     drawn: Maps,
 ) -> str:
     count = len({n for _, units in rows for n in units})
-    units = f"{count} source unit{'s' if count != 1 else ''} of {weights.source}"
+    units = f"{several(count, 'source unit')} of {weights.source}"
     if given:
         text = f"{units} and what each does to {weights.target}:{to}"
     elif by == "both":
-        counts = " and ".join(f"{len(u)} that {heading.removesuffix('s')}" for heading, u in rows)
+        signs = {"excites": "excite", "inhibits": "inhibit"}
+        counts = " and ".join(f"{len(u)} that {VERBS[signs[heading]][len(u) != 1]}" for heading, u in rows)
         text = f"The source units of {weights.source} that act most on {weights.target}:{to}, {counts}"
     else:
-        text = f"The {units} that {VERBS[by]} {weights.target}:{to}{' most' if by != 'l2' else ''}"
+        text = f"The {units} that {VERBS[by][count != 1]} {weights.target}:{to}{' most' if by != 'l2' else ''}"
     return f"{text}, with {percent(share)} of its squared weights; {sign_words(drawn.palette)}."

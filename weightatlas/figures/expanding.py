@@ -18,7 +18,7 @@ from .grids import sign_words
 from .layout import GAP
 from .maps import Maps, maps_from, maps_of
 from .theme import Palette
-from .wording import about_agreement, about_pictures, about_weights, percent, source_name, unit_of
+from .wording import about_agreement, about_pictures, about_weights, percent, several, source_name, unit_of
 
 #: Share of a unit's squared weights that factors must explain so that its sources are grouped by them.
 ENOUGH = 0.5
@@ -61,9 +61,11 @@ def expanded(
 
     Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 10 and 13.
     """
+    if isinstance(enough, bool) or not isinstance(enough, int | float):
+        raise ArgumentError(f"enough={enough!r} is no share of squared weights")
     to = unit_of(target, weights.target, weights.units, "target")
     by_unit, share = maps_from(weights, to, weights.top(to, k).sources.tolist())
-    _check(factors, weights, to)
+    check_factors(factors, weights, to)
     used = factors if factors is not None and factors.explained >= enough else None
     what = f"{len(by_unit)} of {len(weights.source_indices)} sources"
     heads, rows = _rows(used, factor_images, weights, list(by_unit)) if used else ([None], [list(by_unit)])
@@ -89,7 +91,7 @@ def expanded(
         body,
         drawn.legend,
         title=f"What {weights.target}:{to} reads in {weights.source}",
-        caption=f"The {len(order)} units of {weights.source} that weigh most on {weights.target}:{to}, {order_words}, "
+        caption=f"The {_that_weigh(len(order), weights.source)} most on {weights.target}:{to}, {order_words}, "
         f"with {percent(share)} of its squared weights; {sign_words(palette)}.",
         said=[*said, *drawn.shown.left_out],
         provenance=weights.provenance,
@@ -100,14 +102,24 @@ def expanded(
     )
 
 
-def _check(factors: Factors | None, weights: Weights, to: int) -> None:
+def _that_weigh(count: int, source: str) -> str:
+    return f"{several(count, 'unit')} of {source} that {'weigh' if count != 1 else 'weighs'}"
+
+
+def check_factors(factors: Factors | None, weights: Weights, to: int) -> None:
+    """Factors must be of one unit of these weights, with directions that add up.
+
+    Raises:
+        ArgumentError: for others.
+    """
     if factors is None:
         return
-    ends = (factors.source, factors.target, factors.units.tolist())
-    if ends != (weights.source, weights.target, [to]):
+    ends = (factors.source, factors.target, factors.units.tolist(), factors.channels.shape[-1])
+    if ends != (weights.source, weights.target, [to], len(weights.source_indices)):
         raise ArgumentError(
-            f"factors of {factors.target} {factors.units.tolist()[:4]} came in, but factors of {weights.target}:{to} "
-            f"alone are needed: factorize(weights.select([{to}]), nonnegative='channels')"
+            f"factors of {factors.target} {factors.units.tolist()[:4]} over {ends[-1]} sources came in, but factors of "
+            f"{weights.target}:{to} over {len(weights.source_indices)} sources are needed: "
+            f"factorize(weights.select([{to}]), nonnegative='channels')"
         )
     if factors.nonnegative != "channels" or factors.per_unit:
         raise ArgumentError("sources are grouped by factors with non-negative channels: nonnegative='channels'")
@@ -160,5 +172,7 @@ def _head(head: Head, side: float) -> Box:
 def _about_factors(factors: Factors | None, grouped: bool) -> list[str]:
     if factors is None:
         return []
-    held = f"{factors.rank} factors hold {percent(factors.explained)} of at most {percent(factors.bound)}"
+    bound = f" of at most {percent(factors.bound)}" if np.isfinite(factors.bound) else ""
+    verb = "hold" if factors.rank != 1 else "holds"
+    held = f"{several(factors.rank, 'factor')} {verb} {percent(factors.explained)}{bound}"
     return [held if grouped else f"{held}, too little to group sources by"]

@@ -19,7 +19,7 @@ from .headed import headed
 from .layout import GAP, Tile, magnitude
 from .maps import LEAST, check_finite
 from .theme import Palette, check_choice, diverging
-from .wording import about_pictures, percent
+from .wording import about_pictures, percent, several
 
 UNITS_SHOWN = 8
 CELL = (40, 104)  # pixels of a map
@@ -60,7 +60,7 @@ def weight_factors(
         raise ArgumentError(f"no unit of {factors.target!r} was given")
     maps = factors.space[rows].transpose(3, 0, 1, 2)
     check_finite(maps, f"factors of {factors.target}")
-    peak = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
+    peak = np.abs(factors.space).max(axis=(0, 1, 2))[:, None, None, None]
     relative = maps / np.where(peak > 0, peak, 1)
     shown = cards.window(relative.reshape(-1, *maps.shape[2:]), LEAST)
     gallery, directions = Gallery(images), of_factors(factor_images, factors.rank)
@@ -146,7 +146,7 @@ def factor_equation(
         f"terms shown hold {_range(held)} of its square. {_held(factors)}"
     )
     return composed(
-        (factors.target, f"{factors.rank} factors over {factors.source}"),
+        (factors.target, f"{several(factors.rank, 'factor')} over {factors.source}"),
         body,
         title=f"What the factors of {factors.target} are made of",
         caption=text,
@@ -211,10 +211,12 @@ def _check(factors: Factors, what: str, *, signed: bool = False) -> None:
 
 def _held(factors: Factors) -> str:
     """How much factors hold, as a sentence."""
+    verb = "hold" if factors.rank != 1 else "holds"
+    bound = f", {factors.rank} of any kind at most {percent(factors.bound)}" if np.isfinite(factors.bound) else ""
+    units = several(len(factors.units), "unit")
     return (
-        f"{factors.rank} factors of the weights of {len(factors.units)} units of {factors.target} "
-        f"({_method(factors)}) hold {percent(factors.explained)} of their squares, {factors.rank} of any kind at most "
-        f"{percent(factors.bound)}."
+        f"{several(factors.rank, 'factor')} of the weights of {units} of {factors.target} "
+        f"({_method(factors)}) {verb} {percent(factors.explained)} of their squares{bound}."
     )
 
 
@@ -224,5 +226,5 @@ def _method(factors: Factors) -> str:
 
 
 def _count(rows: Sequence[int], factors: Factors) -> str:
-    units = f"{len(rows)} of {len(factors.units)} units" if len(rows) < len(factors.units) else f"{len(rows)} units"
-    return f"{factors.rank} factors, {units}"
+    of = f" of {len(factors.units)}" if len(rows) < len(factors.units) else ""
+    return f"{several(factors.rank, 'factor')}, {len(rows)}{of} unit{'s' if len(factors.units) != 1 else ''}"

@@ -18,7 +18,7 @@ from .headed import headed
 from .maps import full_maps, maps_of
 from .ordering import angles, by_similarity
 from .theme import Palette, check_choice
-from .wording import about_agreement, about_pictures, about_weights, percent, source_name, units_of
+from .wording import about_agreement, about_pictures, about_weights, percent, several, source_name, units_of
 
 Order = Literal["given", "similarity", "angle"]
 CELL = (30, 104)  # pixels
@@ -78,15 +78,15 @@ def family_grid(
 
     ordered = {"given": "", "similarity": ", alike ones side by side", "angle": ", by the angle of their maps"}[order]
     text = (
-        f"{len(rows)} units of {weights.target} (down) and {len(columns)} of {weights.source} (across){ordered}; these "
-        f"maps hold {percent(share)} of the targets' squared weights; {sign_words(palette)}."
+        f"{several(len(rows), 'unit')} of {weights.target} (down) and {len(columns)} of {weights.source} (across)"
+        f"{ordered}; these maps hold {percent(share)} of the targets' squared weights; {sign_words(palette)}."
     )
     said = [*about_weights(weights), *about_agreement(agreement, weights, rows), *about_pictures(pictures)]
     return composed(
         (weights.target, f"reads {weights.source} · {drawn.shown.words} · {len(rows)} × {len(columns)} units"),
         lambda room: headed(across, along, cell, room, CELL),
         drawn.legend,
-        title=f"{len(rows)} units of {weights.target} and {len(columns)} of {weights.source}",
+        title=f"{several(len(rows), 'unit')} of {weights.target} and {len(columns)} of {weights.source}",
         caption=text,
         said=[*said, *drawn.shown.left_out],
         provenance=weights.provenance,

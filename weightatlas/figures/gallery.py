@@ -24,13 +24,17 @@ class Gallery:
 
     Args:
         images: one record, several, or several by layer; of the same layer several, too.
-        channels: names of an input's channels, which are shown as their own colour.
+        channels: names of an input's channels by number, which are shown as their own colour.
 
     Raises:
         ArgumentError: for anything else.
     """
 
-    def __init__(self, images: Images, channels: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(self, images: Images, channels: Mapping[str, Mapping[int, str]] | None = None) -> None:
+        if images is not None and not isinstance(images, FeatureImages | Iterable):
+            raise ArgumentError(
+                f"images must be FeatureImages from visualize(), or several of them, not {type(images).__name__}"
+            )
         given: Iterable[Any] = () if images is None else [images] if isinstance(images, FeatureImages) else (
             images.values() if isinstance(images, Mapping) else images)  # fmt: skip
         self.records = list(given)
@@ -48,10 +52,10 @@ class Gallery:
             rows = np.flatnonzero(record.units == unit) if record.layer == layer else []
             if len(rows):
                 return one(record, int(rows[0]))
-        names = self._channels.get(layer, ())
-        if unit < len(names) and names[unit] in CHANNELS:
-            swatch = np.array(CHANNELS[names[unit]], np.uint8).reshape(1, 1, 3)
-            return Picture(np.broadcast_to(swatch, (8, 8, 3)), f"{address}: the input's {names[unit]}")
+        name = self._channels.get(layer, {}).get(unit, "")
+        if name in CHANNELS:
+            swatch = np.array(CHANNELS[name], np.uint8).reshape(1, 1, 3)
+            return Picture(np.broadcast_to(swatch, (8, 8, 3)), f"{address}: the input's {name}")
         return Picture(None, f"there is no picture of {address}", NONE)
 
     def lacks(self, layer: str, units: Iterable[int]) -> list[int]:
@@ -61,8 +65,10 @@ class Gallery:
 
 def gallery(images: Images, *weights: Weights) -> Gallery:
     """The pictures for figures of some weights, whose source may be the pixels themselves."""
-    pixels = {w.source: w.channel_names for w in weights if w.sees_pixels}
-    return Gallery(images, pixels)
+    named = [w for w in weights if w.sees_pixels]
+    return Gallery(
+        images, {w.source: dict(zip(w.source_indices.tolist(), w.channel_names, strict=False)) for w in named}
+    )
 
 
 def with_more(pictures: Gallery, *records: FeatureImages | None) -> list[FeatureImages]:

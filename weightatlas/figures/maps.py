@@ -56,13 +56,21 @@ class Maps:
         scale = boxes.row([ends[0], boxes.ramp(colours, wide), ends[1]], 6)
         left = room - scale.width - 12
         if boxes.text(words, 12).width <= left:
-            return boxes.row([scale, boxes.text(words, 12)], 12)
-        return boxes.column([scale, boxes.paragraph(words, room)], 4)
+            told = [boxes.row([scale, boxes.text(words, 12)], 12)]
+        else:
+            told = [scale, boxes.paragraph(words, room)]
+        return boxes.column([*told, *([_frame_key()] if self.own is not None else [])], 4)
 
     @property
     def data(self) -> dict[str, object]:
         """Scale and window (first row and column, height, width) for ``Figure.data``."""
         return {"scale": self.scale, "window": (*self.shown.start, *self.shown.shape)}
+
+
+def _frame_key() -> Box:
+    """What the framed square is."""
+    mark = Box(14, 14, lambda scene, x, y: cards.frame_sample(scene, x, y), 7)
+    return boxes.row([mark, boxes.text("the target's own position", 12)], 6)
 
 
 def maps_of(weights: Weights, values: np.ndarray, palette: Palette) -> Maps:
@@ -84,6 +92,7 @@ def own_of(weights: Weights, shown: Window) -> Block | None:
     """The target's own position among the squares that are shown; unknown where the map is that of one position."""
     if weights.at is not None:
         return None
+    weights = weights.select(weights.units[:1]).dense()  # as it is drawn: whole steps of a dilation unfolded
     origin = tuple(o + s * d for o, s, d in zip(weights.origin, shown.start, weights.dilation, strict=True))
     return cards.own_block(shown.shape, origin, weights.stride, weights.dilation)
 

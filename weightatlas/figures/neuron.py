@@ -12,14 +12,15 @@ from . import boxes, cards, layout
 from .boxes import Box
 from .composing import composed
 from .connecting import glued_card, rows_by, rows_of_cards
+from .expanding import check_factors
 from .figure import Figure
 from .gallery import Gallery, Images, gallery, of_factors, with_more
 from .grids import sign_words
 from .layout import GAP, LABEL_SIZE, Tile, magnitude
 from .maps import LEAST, Maps, full_maps, maps_from, maps_of
-from .positions import Place, drawn_places, positions_grid
+from .positions import Place, checked_places, positions_grid
 from .theme import Palette, diverging
-from .wording import about_agreement, about_pictures, about_weights, percent, unit_of
+from .wording import about_agreement, about_pictures, about_weights, percent, several, unit_of
 
 PORTRAIT = (120, 248)  # pixels
 HEADING, SECTION = 14, 26  # of a section: its words, and the space before it
@@ -67,6 +68,8 @@ def neuron_card(
     """
     to = unit_of(target, inputs.target, inputs.units, "target")
     address = f"{inputs.target}:{to}"
+    _check(inputs, to, factors, factor_images, layer)
+    spots = checked_places(inputs, to, positions, places)
     pictures = gallery(images, inputs)
     rows = rows_by(inputs, to, None, k, "both")
     shown, share = maps_from(inputs, to, [n for _, units in rows for n in units])
@@ -83,12 +86,10 @@ def neuron_card(
         ]
         beside = [
             lambda wide: _in_factors(factors, factor_images, wide, palette),
-            lambda wide: _by_position(inputs, to, positions, places, wide),
+            lambda wide: _by_position(inputs, to, positions, spots, wide),
         ]
         parts += _side_by_side(beside, room)
-        if outputs is not None and readers:
-            parts += _output_parts(outputs, to, readers, pictures, room, palette)
-        return boxes.column(parts, GAP)
+        return boxes.column([*parts, *_output_parts(outputs, to, readers, pictures, room, palette)], GAP)
 
     said = [*about_weights(inputs), *about_agreement(agreement, inputs, [to])]
     read_by = [n for _, units in readers for n in units]
@@ -98,13 +99,28 @@ def neuron_card(
         title=f"About {address}",
         caption=f"{address} at a glance: the units of {inputs.source} shown hold {percent(share)} of its squared "
         f"weights{_outputs_words(outputs)}; {sign_words(palette)}.",
-        said=[*said, *about_pictures(with_more(pictures, factor_images, positions))],
+        said=[*said, *about_pictures(with_more(pictures, factor_images, positions)), *drawn.shown.left_out],
         provenance=inputs.provenance,
         alt=f"A picture of {address}; {'; '.join(map(' '.join, facts))}; its inputs {', '.join(map(str, shown))}; "
         f"read by {', '.join(map(str, read_by)) or 'none'}.",
         data={"inputs": np.array(list(shown)), "outputs": np.array(read_by, np.int64), "share": share, "facts": facts}
         | {"target": to, **drawn.data},
     )
+
+
+def _check(
+    inputs: Weights, to: int, factors: Factors | None, factor_images: FeatureImages | None, layer: Layer | None
+) -> None:
+    """All records must be about the unit.
+
+    Raises:
+        ArgumentError: for factors or a layer of another, or another number of factors' pictures.
+    """
+    check_factors(factors, inputs, to)
+    if layer is not None and layer.name != inputs.target:
+        raise ArgumentError(f"layer={layer.name!r} came in, but these weights are of {inputs.target!r}")
+    if factors is not None:
+        of_factors(factor_images, factors.rank)
 
 
 def _outputs_words(outputs: Weights | None) -> str:
@@ -122,7 +138,7 @@ def _facts(
     positive, whole = np.square(values[values > 0]).sum(), np.square(values).sum() or 1.0
     found.append(("exciting share", percent(float(positive / whole))))
     if factors is not None:
-        found.append((f"in {factors.rank} factors", percent(factors.explained)))
+        found.append((f"in {several(factors.rank, 'factor')}", percent(factors.explained)))
     if layer is not None:
         field = layer.receptive_field
         if layer.grid is not None:
@@ -152,7 +168,13 @@ def _portrait(pictures: Gallery, layer: str, to: int, facts: Sequence[tuple[str,
         names = [boxes.text(name, 12.5, room=wide * 0.7) for name, _ in facts]
         most = max(n.width for n in names)
         lines = [
-            boxes.row([boxes.text(name, 12.5, room=wide * 0.7, within=most), boxes.text(value, 12.5, "ink")], 14)
+            boxes.row(
+                [
+                    boxes.text(name, 12.5, room=wide * 0.7, within=most),
+                    boxes.text(value, 12.5, "ink", room=wide - most - 14),
+                ],
+                14,
+            )
             for name, value in facts
         ]
         return boxes.column(lines, 6)
@@ -179,10 +201,11 @@ def _in_factors(factors: Factors | None, pictures: FeatureImages | None, room: f
         tile = Tile(diverging(shown.of(values), 1.0, palette), "", f"factor {n + 1}")
         card = boxes.glued(picture, tile, side)
         made.append(boxes.labelled(card, f"factor {n + 1}", percent(float(factors.shares[n])), mono=False))
-    held = f"{percent(factors.explained)} of its weights, at most {percent(factors.bound)}"
+    bound = f", at most {percent(factors.bound)}" if np.isfinite(factors.bound) else ""
+    held = f"{percent(factors.explained)} of its weights{bound}"
     return boxes.column(
         [
-            _section(f"In {factors.rank} factors", room),
+            _section(f"In {several(factors.rank, 'factor')}", room),
             boxes.paragraph(f"{held}; each map on its own scale", room, LABEL_SIZE + 1),
             boxes.lines(made, columns * (side + GAP)),
         ]
@@ -200,12 +223,11 @@ def _side_by_side(parts: Sequence[Callable[[float], Box | None]], room: float) -
 
 
 def _by_position(
-    inputs: Weights, to: int, positions: FeatureImages | None, places: Sequence[Place] | None, room: float
+    inputs: Weights, to: int, positions: FeatureImages | None, spots: Sequence[Place], room: float
 ) -> Box | None:
     """What the unit looks for at each position."""
     if positions is None:
         return None
-    spots = drawn_places(inputs, to) if places is None else places
     grid = positions_grid(inputs, to, positions, spots, min(room, GRID))
     words = boxes.paragraph("its weights' direction there, faded by magnitude", room, LABEL_SIZE + 1)
     return boxes.column([_section("What it looks for at each position", room), words, grid])
@@ -229,14 +251,16 @@ def _readers(outputs: Weights, layer: str, to: int, k: int) -> list[tuple[str, l
 
 
 def _output_parts(
-    outputs: Weights,
+    outputs: Weights | None,
     to: int,
     readers: Sequence[tuple[str, list[int]]],
     pictures: Gallery,
     room: float,
     palette: Palette,
 ) -> list[Box]:
-    """The units that read this one, each glued to the map of its weight on it."""
+    """The units that read this one, each glued to the map of its weight on it; nothing if there are none."""
+    if outputs is None or not readers:
+        return []
     place = int(np.flatnonzero(outputs.source_indices == to)[0])
     dense = outputs.dense().values[:, place]
     row = {int(n): i for i, n in enumerate(outputs.units)}

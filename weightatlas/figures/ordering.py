@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+UNLIKE = 1e-6  # a cosine below this is that of rows that share nothing
+
 
 def by_similarity(profiles: np.ndarray) -> np.ndarray:
     """An order in which neighbours are alike: along the second eigenvector of the similarities' graph Laplacian.
 
     Args:
-        profiles: ``[n, P]``, one row an item; rows of zeros are like nothing.
+        profiles: ``[n, P]``, one row an item. Groups that share nothing stand one after another; rows of zeros last.
 
     Returns:
         int64 ``[n]``: places in that order. Of an order and its reverse, the one that begins with the smaller place.
@@ -21,14 +23,36 @@ def by_similarity(profiles: np.ndarray) -> np.ndarray:
         >>> by_similarity(line).tolist()
         [0, 2, 1]
     """
-    if len(profiles) < 3:
-        return np.arange(len(profiles))
     length = np.linalg.norm(profiles, axis=1, keepdims=True)
     unit = profiles / np.where(length > 0, length, 1)
     alike = np.clip(unit @ unit.T, 0, None)
-    laplacian = np.diag(alike.sum(axis=1)) - alike
-    _, vectors = np.linalg.eigh(laplacian)
-    order = np.argsort(np.round(vectors[:, 1], 12), kind="stable")
+    alike[alike < UNLIKE] = 0
+    parts = [_along(alike, part) for part in _connected(alike)]
+    nothing = [p for p in parts if not length[p].any()]
+    return np.concatenate([p for p in parts if length[p].any()] + nothing) if parts else np.arange(0)
+
+
+def _connected(alike: np.ndarray) -> list[np.ndarray]:
+    """Groups that share something, each from its smallest place on; in order of that."""
+    left, found = set(range(len(alike))), []
+    while left:
+        waiting, group = [min(left)], set()
+        while waiting:
+            place = waiting.pop()
+            group.add(place)
+            waiting += [int(n) for n in np.flatnonzero(alike[place]) if n not in group]
+        left -= group
+        found.append(np.array(sorted(group)))
+    return found
+
+
+def _along(alike: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The places of a connected group in order of the second eigenvector of its Laplacian."""
+    if len(group) < 3:
+        return group
+    inner = alike[np.ix_(group, group)]
+    _, vectors = np.linalg.eigh(np.diag(inner.sum(axis=1)) - inner)
+    order = group[np.argsort(np.round(vectors[:, 1], 12), kind="stable")]
     return order if order[0] <= order[-1] else order[::-1]
 
 

@@ -18,11 +18,11 @@ from .grids import sign_words
 from .layout import GAP, magnitude
 from .maps import LEAST, Maps, check_finite, off_centre
 from .theme import Palette, check_choice
-from .wording import about_pictures, percent, unit_of
+from .wording import about_pictures, percent, several, unit_of
 
 SUMS = ("all paths", "best case", "worst case")
 CARD = 110  # pixels of a sum, at most
-BESIDE = 300
+BESIDE, ARROW = 300, 40
 
 
 def cancellation(
@@ -64,7 +64,7 @@ def cancellation(
     every = paths.contributions(to, of)
     numbers = [m.unit for _, units in rows for m in units]
     maps = every[numbers]
-    share = float(np.abs(maps).sum(dtype=np.float64) / (float(absolute.sum(dtype=np.float64)) or 1.0))
+    share = _held(paths, to, of, numbers)
     lost = float(paths.unit_cancellation[paths.entry(to, of)])
     above, below = (_maps(paths, values, absolute, palette) for values in (maps, sums))
     gallery = Gallery(images)
@@ -78,9 +78,10 @@ def cancellation(
         (f"{paths.target}:{to}", f"reads {paths.source}:{of} through {paths.middle}"),
         body,
         title=f"Paths from {paths.source}:{of} to {paths.target}:{to}",
-        caption=f"What {paths.source}:{of} does to {paths.target}:{to} through {len(numbers)} units of {paths.middle}, "
-        f"which hold {percent(share)} of all magnitudes; below, all {paths.middle_units} added up: {percent(lost)} "
-        f"cancels. {_CASES}; {sign_words(palette)}.",
+        caption=f"What {paths.source}:{of} does to {paths.target}:{to} through {several(len(numbers), 'unit')} of "
+        f"{paths.middle}, {'which hold' if len(numbers) != 1 else 'which holds'} {percent(share)} of all "
+        f"magnitudes; below, {_all(paths.middle_units)} added up: {percent(lost)} cancels. {_CASES}; "
+        f"{sign_words(palette)}.",
         said=[*_said(paths, to, gallery), *above.shown.left_out],
         provenance=paths.provenance,
         alt=f"{paths.source}:{of} on {paths.target}:{to}: maps through units {', '.join(map(str, numbers))} of "
@@ -105,6 +106,18 @@ def _cases(paths: Paths, to: int, of: int) -> tuple[np.ndarray, np.ndarray]:
     sums = np.stack([net, (absolute + net) / 2, (net - absolute) / 2])
     check_finite(sums, f"paths from {paths.source}:{of} to {paths.target}:{to}")
     return sums, absolute
+
+
+def _held(paths: Paths, to: int, of: int, middle: Sequence[int]) -> float:
+    """The share of all paths' magnitudes that run through some middle units."""
+    row, column = paths.entry(to, of)
+    outer, inner = np.abs(paths.outer[row], dtype=np.float64), np.abs(paths.inner[:, column], dtype=np.float64)
+    each = outer.sum(axis=(1, 2)) * inner.sum(axis=(1, 2))
+    return float(each[list(middle)].sum() / (each.sum() or 1.0))
+
+
+def _all(count: int) -> str:
+    return f"all {count} units" if count != 1 else "the only unit"
 
 
 def _said(paths: Paths, to: int, pictures: Gallery) -> list[str]:
@@ -138,13 +151,13 @@ def _maps(paths: Paths, values: np.ndarray, absolute: np.ndarray, palette: Palet
 
 def _ends(gallery: Gallery, paths: Paths, to: int, of: int, room: float) -> Box:
     """Both ends with an arrow between them: one below the other at the left, or side by side where it is narrow."""
-    side = min(max(room * 0.2, TARGET[0]), TARGET[1])
+    side = min(max(room * 0.2, TARGET[0]), TARGET[1], (room - ARROW - 2 * GAP) / 2)
     source = boxes.labelled(boxes.photo(gallery.of(paths.source, of), side), f"{paths.source}:{of}", room=side)
     target = boxes.labelled(boxes.photo(gallery.of(paths.target, to), side), f"{paths.target}:{to}", room=side)
     if room - side - 2 * GAP >= BESIDE:
         words = boxes.centred_line("acts on", side, mono=False)
         return boxes.column([source, words, target], GAP)
-    return boxes.row([source, boxes.arrow(40), target])
+    return boxes.row([source, boxes.arrow(ARROW), target])
 
 
 def _rows(
@@ -176,7 +189,7 @@ def _sums(paths: Paths, sums: np.ndarray, lost: float, drawn: Maps, room: float)
     for name, values in zip(SUMS, sums, strict=True):
         number = f"Σ {_signed(float(values.sum(dtype=np.float64)))}"
         totals.append(boxes.labelled(drawn.card(values, name, side), name, number, mono=False))
-    words = boxes.text(f"all {paths.middle_units} units added up: {percent(lost)} cancels", 13, "ink", room=room)
+    words = boxes.text(f"{_all(paths.middle_units)} added up: {percent(lost)} cancels", 13, "ink", room=room)
     maps = boxes.lines(totals, count * (side + GAP))
     return boxes.column([words, maps, drawn.key("one scale for these sums", room)], GAP)
 

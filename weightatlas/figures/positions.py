@@ -20,7 +20,7 @@ Place = tuple[int, int]
 LEAST_DRAWN = 0.15  # of the strongest position's length: below it a picture would be nearly white
 TARGET = (96, 380)
 LARGEST = 76  # pixels of a position
-GAP = 2
+GAP, MANY = 2, 24  # pixels between positions, of up to so many
 WHITE = 255
 
 
@@ -36,13 +36,16 @@ def drawn_places(weights: Weights, target: int | str, least: float = LEAST_DRAWN
         ArgumentError, UnknownNameError: for a unit that is not among the weights, or has none.
         WeightValuesError: for NaN or infinite weights.
     """
-    length = _lengths(weights, unit_of(target, weights.target, weights.units, "target"))
+    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+        raise ArgumentError(f"least={least!r} is no share from 0 to 1")
+    to = unit_of(target, weights.target, weights.units, "target")
+    length = _lengths(weights, to)
     shown = cards.window(length[None], LEAST)
     inner = np.zeros(length.shape, bool)
     inner[shown.rows, shown.columns] = True
     strong = inner & (length >= least * length.max()) & (length > 0)
     if not strong.any():
-        raise ArgumentError(f"{weights.target}:{target} has no weights from {weights.source}")
+        raise ArgumentError(f"{weights.target}:{to} has no weights from {weights.source}")
     return [(int(y), int(x)) for y, x in np.argwhere(strong)]
 
 
@@ -81,9 +84,8 @@ def spatial_positions(
     """
     to = unit_of(target, weights.target, weights.units, "target")
     length = _lengths(weights, to)
-    spots = [(int(y), int(x)) for y, x in (drawn_places(weights, to) if places is None else places)]
-    _check(spots, length, positions)
-    shown = cards.window(length[None], LEAST)
+    spots = _checked(drawn_places(weights, to) if places is None else places, length, positions)
+    shown = _window(length, spots)
     share = float(sum(length[s] ** 2 for s in spots) / (np.square(length).sum() or 1))
     pictures = gallery(images, weights)
 
@@ -97,7 +99,7 @@ def spatial_positions(
 
     text = (
         f"What {weights.target}:{to} looks for at each position of {weights.source}: the picture of its weights' "
-        f"direction there, faded by their magnitude. These {len(spots)} positions hold {percent(share)} of its squared "
+        f"direction there, faded by their magnitude. {_these(len(spots))} {percent(share)} of its squared "
         "weights. A position that answers to several different things shows one of them."
     )
     said = [*about_weights(weights), *about_pictures([positions, *pictures.records])]
@@ -120,13 +122,52 @@ def spatial_positions(
     )
 
 
-def _check(spots: Sequence[Place], length: np.ndarray, positions: FeatureImages) -> None:
+def checked_places(
+    weights: Weights, target: int, positions: FeatureImages | None, places: Sequence[Place] | None
+) -> list[Place]:
+    """The place of every picture; none if there are no pictures.
+
+    Raises:
+        ArgumentError: for places that do not fit.
+    """
+    if positions is None:
+        return []
+    return _checked(drawn_places(weights, target) if places is None else places, _lengths(weights, target), positions)
+
+
+def _these(count: int) -> str:
+    return f"These {count} positions hold" if count != 1 else "This position holds"
+
+
+def _checked(places: Sequence[Place], length: np.ndarray, positions: FeatureImages) -> list[Place]:
+    """Places as pairs of integers, one for each picture.
+
+    Raises:
+        ArgumentError: for others.
+    """
+    if not isinstance(positions, FeatureImages):
+        raise ArgumentError(f"positions must be FeatureImages, one for each place, not {type(positions).__name__}")
+    try:
+        spots = [(y.__index__(), x.__index__()) for y, x in places]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"places must be like [(row, column), …], not {places!r}") from error
     if len(spots) != len(positions):
         raise ArgumentError(f"{len(positions)} pictures came in for {len(spots)} places; one each is needed")
     h, w = length.shape
     outside = [s for s in spots if not (0 <= s[0] < h and 0 <= s[1] < w)]
     if outside or len(set(spots)) < len(spots):
         raise ArgumentError(f"places must each be once on the {h} × {w} map, not {outside[0] if outside else spots}")
+    return spots
+
+
+def _window(length: np.ndarray, spots: Sequence[Place]) -> cards.Window:
+    """The part of the map that is drawn: the inner one, or all of it if a place lies outside."""
+    shown = cards.window(length[None], LEAST)
+    inner = all(
+        shown.rows.start <= y < shown.rows.stop and shown.columns.start <= x < shown.columns.stop for y, x in spots
+    )
+    h, w = length.shape
+    return shown if inner else cards.Window(slice(0, h), slice(0, w), (h, w))
 
 
 def _faded(picture: Picture, strength: float, spot: Place) -> Picture:
@@ -143,15 +184,20 @@ def positions_grid(
 ) -> Box:
     """The pictures in their places, each faded by its magnitude, about as high as the unit beside them."""
     length = _lengths(weights, unit)
-    _check(spots, length, positions)
     strength = length / (length.max() or 1)
-    shown = cards.window(length[None], LEAST)
+    shown = _window(length, spots)
     faded = {s: _faded(one(positions, n), float(strength[s]), s) for n, s in enumerate(spots)}
     h, w = shown.shape
     top, left = shown.start
-    fitting = (high - GAP * (h - 1)) / h if high else LARGEST
-    side = max(min((room - GAP * (w - 1)) / w, max(fitting, 24), LARGEST * 1.5), 8)
-    blank = Picture(np.full((1, 1, 3), WHITE, np.uint8), "next to no weights here")
-    grid = [[faded.get((top + y, left + x), blank) for x in range(w)] for y in range(h)]
-    lines = [boxes.row([boxes.picture_square(p, side) for p in line], GAP, align="top") for line in grid]
-    return boxes.column(lines, GAP)
+    gap = GAP if w <= MANY else 0
+    fitting = (high - gap * (h - 1)) / h if high else LARGEST
+    side = min((room - gap * (w - 1)) / w, max(fitting, 24), LARGEST * 1.5)
+
+    def at(spot: Place) -> Picture:
+        faint = strength[spot] < LEAST_DRAWN
+        words = "next to no weights here" if faint else f"{strength[spot]:.0%} of the longest, not pictured"
+        return faded.get(spot) or Picture(np.full((1, 1, 3), WHITE, np.uint8), words)
+
+    grid = [[at((top + y, left + x)) for x in range(w)] for y in range(h)]
+    lines = [boxes.row([boxes.picture_square(p, side) for p in line], gap, align="top") for line in grid]
+    return boxes.column(lines, gap)

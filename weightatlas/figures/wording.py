@@ -57,6 +57,8 @@ def about_agreement(agreement: Agreement | None, weights: Weights, units: Sequen
     """
     if agreement is None:
         return []
+    if not isinstance(agreement, Agreement):
+        raise ArgumentError(f"agreement must come from agreement(), not be {agreement!r}")
     if (agreement.source, agreement.target) != (weights.source, weights.target):
         raise ArgumentError(
             f"this agreement is of {agreement.source} → {agreement.target}, the weights of {weights.source} → "
@@ -100,6 +102,8 @@ def units_of(values: Sequence[int | str], layer: str, known: np.ndarray, role: s
     Raises:
         ArgumentError, UnknownNameError: as :func:`unit_of`, and for none.
     """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ArgumentError(f"{role}s={values!r} must be several units, such as [3, 17]")
     units = list(dict.fromkeys(unit_of(v, layer, known, role) for v in values))
     if not units:
         raise ArgumentError(f"no {role} was given")
@@ -110,6 +114,16 @@ def source_name(weights: Weights, unit: int) -> str:
     """A source unit's address, or the name of the input's channel that it is."""
     names = dict(zip(weights.source_indices.tolist(), weights.channel_names, strict=False))
     return names.get(unit, f"{weights.source}:{unit}")
+
+
+def several(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> several(1, "unit"), several(6, "unit")
+        ('1 unit', '6 units')
+    """
+    return f"{count} {noun}{'s' if count != 1 else ''}"
 
 
 def percent(share: float) -> str:

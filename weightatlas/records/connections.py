@@ -96,7 +96,7 @@ def checked_count(k: Any, what: str) -> int:
     Raises:
         ArgumentError: if it is no integer, or less than 1.
     """
-    if not hasattr(k, "__index__") or k.__index__() < 1:
+    if isinstance(k, bool) or not hasattr(k, "__index__") or k.__index__() < 1:
         raise ArgumentError(f"k={k!r} is no number of {what}; give an integer of at least 1")
     return k.__index__()
 

@@ -3,6 +3,7 @@
 from .direct import direct_weights as direct_weights
 from .ends import checked_device as checked_device
 from .expanded import expanded_weights as expanded_weights
+from .measuring import as_input as as_input
 from .measuring import measure as measure
 from .paths import expanded_paths as expanded_paths
 from .rules import register_rule as register_rule

@@ -145,7 +145,10 @@ def _for_part(net: Network, gate: Any, source: str, target: str) -> Any:
 def _check_everywhere(net: Network, *parts: Weights) -> None:
     """Kernels compose where they are the same at every position."""
     for weights in parts:
-        if weights.at is None and net.layers[weights.target].grid not in (None, (1, 1)):
+        single = [
+            end in net.layers and net.layers[end].grid in (None, (1, 1)) for end in (weights.source, weights.target)
+        ]
+        if weights.at is None and single in ([False, False], [True, True]):
             continue
         raise ArgumentError(
             f"the map from {weights.source!r} to {weights.target!r} depends on the position, so that paths through "
