@@ -578,7 +578,7 @@ def test_images_that_do_not_fit_are_refused_before_anything_is_made(tmp_path):
         nn.Sequential(nn.Conv2d(3, 10, 3), nn.ReLU(), nn.Conv2d(10, 9, 3)), input=wa.InputSpec(shape=(3, 24, 24))
     )
     for images in (np.zeros((2, 5)), [], np.full((1, 3, 24, 24), np.nan, np.float32)):
-        with pytest.raises(ArgumentError, match="images"):
+        with pytest.raises(ArgumentError, match="image"):
             wa.article(net, tmp_path / "none", images=images)
     assert not (tmp_path / "none").exists()
 
