@@ -368,9 +368,9 @@ class TestOtherRecords:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (dict(units=np.array([6])), r"factors of conv \[6\] came in.* conv:7 alone"),
-            (dict(target="other"), r"factors of other \[7\] came in"),
-            (dict(source="other"), r"factors of conv \[7\] came in"),
+            (dict(units=np.array([6])), r"factors of conv \[6\] over 6 units of in came in.* conv:7 over"),
+            (dict(target="other"), r"factors of other \[7\] over 6 units of in came in"),
+            (dict(source="other"), r"factors of conv \[7\] over 6 units of other came in"),
             (dict(nonnegative="space"), "nonnegative='channels'"),
             (dict(nonnegative="none", method="svd"), "nonnegative='channels'"),
             (dict(per_unit=True), "nonnegative='channels'"),
@@ -386,14 +386,14 @@ class TestOtherRecords:
 
     def test_nor_by_those_of_several_units(self):
         f = directions(i=4)
-        with pytest.raises(ArgumentError, match=r"factors of conv \[0, 1, 2, 3\] came in"):
+        with pytest.raises(ArgumentError, match=r"factors of conv \[0, 1, 2, 3\] over 4 units of in came in"):
             figures.expanded(weights(), factors=f, target=0)
 
     @pytest.mark.parametrize("sources", [3, 12])
     def test_nor_by_those_over_another_number_of_sources(self, sources):
         w, own = grouped_unit()
         other = dataclasses.replace(own, channels=np.ones((2, sources), np.float32), source_units=sources)
-        with pytest.raises(ArgumentError, match=f"over {sources} sources"):
+        with pytest.raises(ArgumentError, match=f"over {sources} units of in came in"):
             figures.expanded(w, factors=other, target=7)
 
     def test_factors_of_another_kind(self):
