@@ -118,8 +118,8 @@ def check_factors(factors: Factors | None, weights: Weights, to: int) -> None:
     if ends != (weights.source, weights.target, [to], len(weights.source_indices)):
         raise ArgumentError(
             f"factors of {factors.target} {factors.units.tolist()[:4]} over {ends[-1]} units of {factors.source} came "
-            f"in, but factors of {weights.target}:{to} over {len(weights.source_indices)} of {weights.source} are needed: "
-            f"factorize(weights.select([{to}]), nonnegative='channels')"
+            f"in, but factors of {weights.target}:{to} over {len(weights.source_indices)} of {weights.source} are "
+            f"needed: factorize(weights.select([{to}]), nonnegative='channels')"
         )
     if factors.nonnegative != "channels" or factors.per_unit:
         raise ArgumentError("sources are grouped by factors with non-negative channels: nonnegative='channels'")
