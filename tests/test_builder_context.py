@@ -285,14 +285,11 @@ class TestNumbers:
 
     def test_of_a_neuron_card(self, net):
         found = draw(net, "neuron_card", "2:1", k=3).data
-        up, down = (power(np.clip(kernel(net, "2"), *ends))[1] for ends in ((0, None), (None, 0)))
-        inputs = list(dict.fromkeys([*np.argsort(-up)[:3], *np.argsort(-down)[:3]]))
+        inputs = signs(kernel(net, "2")[1], 3)
         assert found["inputs"].tolist() == inputs
         whole = power(kernel(net, "2"))[1]
         assert found["share"] == pytest.approx(whole[inputs].sum() / whole.sum(), rel=1e-5)
-        on = kernel(net, "4")[:, 1:2]
-        up, down = (power(np.clip(on, *ends))[:, 0] for ends in ((0, None), (None, 0)))
-        assert found["outputs"].tolist() == [*np.argsort(-up)[:3], *np.argsort(-down)[:3]]
+        assert found["outputs"].tolist() == signs(kernel(net, "4")[:, 1], 3)
         facts = dict(found["facts"])
         assert facts["sources"] == "10"
         assert facts["grid"] == "20 × 20"
@@ -307,7 +304,7 @@ class TestNumbers:
     def test_of_a_neuron_card_at_either_end_of_the_network(self, net, rendered):
         first, last = draw(net, "neuron_card", "0:1").data, draw(net, "neuron_card", "4:1").data
         assert set(first["inputs"].tolist()) == {0, 1, 2}
-        assert len(first["outputs"]) == 12
+        assert first["outputs"].tolist() == signs(kernel(net, "2")[:, 1], 6)
         assert last["outputs"].tolist() == []
         assert "input" not in {layer for layer, _ in rendered}
 
@@ -328,6 +325,13 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return x + self.relu(self.conv(x))
+
+
+def signs(maps, k):
+    """Places of maps by what they mostly do: the strongest k that excite, then the strongest k that inhibit."""
+    up, down = (power(np.clip(maps, *ends)[None])[0] for ends in ((0, None), (None, 0)))
+    excite = [i for i in np.argsort(-up) if up[i] >= down[i]]
+    return [*excite[:k], *[i for i in np.argsort(-down) if down[i] > up[i]][:k]]
 
 
 class TestDefaults:
@@ -396,9 +400,7 @@ class TestDefaults:
         assert "it is read by 2;" in card.caption
         farther = draw(net, "neuron_card", "0:2", k=2, outputs="4")
         assert "it is read by 4;" in farther.caption
-        on = composed(kernel(net, "4"), kernel(net, "2"))[:, 2:3]
-        up, down = (power(np.clip(on, *ends))[:, 0] for ends in ((0, None), (None, 0)))
-        assert farther.data["outputs"].tolist() == [*np.argsort(-up)[:2], *np.argsort(-down)[:2]]
+        assert farther.data["outputs"].tolist() == signs(composed(kernel(net, "4"), kernel(net, "2"))[:, 2], 2)
 
     def test_choices_reach_the_figure(self, net):
         usual = draw(net, "connection", "4:1", source="2:3").svg()
@@ -771,3 +773,43 @@ class TestImages:
         net = opened(nn.Sequential(layer[len(shape)]()), shape)
         with pytest.raises(ArgumentError, match="takes no images with 1 or 3 channels"):
             read_images(net, folder)
+
+
+class Branched(nn.Module):
+    """A depthwise convolution behind a first layer, a block around both, and a linear layer on pooled units."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.trunk = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU(), nn.Conv2d(8, 12, 1))
+        self.head = nn.Linear(12, 9)
+
+    def forward(self, x):
+        return self.head(self.trunk(self.stem(x)).mean((2, 3)))
+
+
+class TestAnyLayer:
+    @pytest.fixture
+    def branched(self):
+        return wa.load(Branched(), input=wa.InputSpec(shape=(3, 16, 16)))
+
+    def test_a_card_of_a_depthwise_unit_goes_without_factors(self, branched):
+        card = draw(branched, "neuron_card", "trunk.0:5")
+        assert card.data["inputs"].tolist() == [5]
+        assert not any("factor" in name for name, _ in card.data["facts"])
+
+    def test_a_card_of_the_first_layer_is_read_by_what_comes_next(self, branched):
+        assert "read by trunk;" in draw(branched, "neuron_card", "stem:1").caption
+
+    def test_weights_alike_at_all_positions_have_one_picture(self, branched):
+        with pytest.raises(ArgumentError, match="'head:2' reads 'trunk' alike at all positions"):
+            draw(branched, "spatial_positions", "head:2")
+        assert "What it looks for, and where" not in draw(branched, "neuron_card", "head:2").svg()
+
+    def test_a_skip_path_is_told_only_where_there_is_one(self, branched):
+        assert "skip path" not in draw(branched, "small_multiples", "trunk:2").caption
+
+    def test_a_zoo_of_missing_sources_is_told_with_a_call(self, branched):
+        with pytest.raises(ArgumentError, match=r"wa.figure\(net, 'connection', 'trunk:2', source='…'\)"):
+            draw(branched, "connection", "trunk:2")

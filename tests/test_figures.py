@@ -238,7 +238,7 @@ class TestBandingPlot:
 
     def test_none_many_and_nothing(self):
         one, two = banding()[0], banding()[1]
-        assert "None of 1 judged" in wa.figures.banding_plot(banding(one)).caption
+        assert "The one judged layer does not stand out" in wa.figures.banding_plot(banding(one)).caption
         assert (
             "2 layers are banded: late, x"
             in wa.figures.banding_plot(banding(two, dataclasses.replace(two, layer="x"))).caption
@@ -248,7 +248,7 @@ class TestBandingPlot:
         root = parse(wa.figures.banding_plot(banding(broken)))
         assert "nan" not in ET.tostring(root).decode().replace("NaN", "")
         empty = Banding((), 0, 10)
-        assert "0 judged" in wa.figures.banding_plot(empty).caption
+        assert "No layer is judged" in wa.figures.banding_plot(empty).caption
         assert parse(wa.figures.banding_plot(empty)) is not None
 
 

@@ -53,6 +53,7 @@ class TestConnections:
         replaced += (Replaced("MaxPool2d", "pool", "average"),)
         provenance = Provenance("net", "ab" * 32, "1.0", ("the path around is noisy", "no InputSpec: shapes unknown"))
         w = dataclasses.replace(w, replaced=replaced, skip_included=False, provenance=provenance)
+        w = dataclasses.replace(w, skip_values=np.ones((8, 1, 3, 3), np.float32), skip_first=np.zeros(8, np.int64))
         drawn = wa.figures.connections(w, k=8)
         root = parse(drawn)
         assert "reads blocks.3.2 · 3 × 3 · 6 of 80 units" in texts(root)

@@ -300,6 +300,14 @@ def loop_top(w, unit, by, k):
     return [n for power, n in sorted(found) if power < 0][:k]
 
 
+def loop_signs(maps, numbers, k):
+    """Numbers of maps by what they mostly do, each once: the strongest k that excite, the strongest k that inhibit."""
+    up, down = ([sum(max(sign * float(v), 0) ** 2 for v in m.ravel()) for m in maps] for sign in (1, -1))
+    excite = sorted((i for i in range(len(maps)) if up[i] >= down[i] and up[i]), key=lambda i: -up[i])
+    inhibit = sorted((i for i in range(len(maps)) if down[i] > up[i]), key=lambda i: -down[i])
+    return [[int(numbers[i]) for i in row[:k]] for row in (excite, inhibit) if row]
+
+
 class TestSmallMultiples:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("by", ["l2", "excite", "inhibit", "both"])
@@ -307,8 +315,8 @@ class TestSmallMultiples:
         w = varied()[kind]
         to = int(w.units[-1])
         data = figures.small_multiples(w, target=to, k=3, by=by).data
-        rows = [loop_top(w, to, one, 3) for one in (("excite", "inhibit") if by == "both" else (by,))]
         maps, place = loop_maps(w, to), w.source_indices.tolist().index
+        rows = loop_signs(maps, w.source_indices, 3) if by == "both" else [loop_top(w, to, by, 3)]
         assert data["sources"].tolist() == [n for row in rows for n in row]
         assert data["rows"] == [len(row) for row in rows]
         assert np.array_equal(data["maps"], [maps[place(n)] for n in data["sources"]])
@@ -977,14 +985,12 @@ class TestNeuronCard:
     def test_inputs_outputs_and_share(self):
         w, parts = self.parts()
         data = figures.neuron_card(w, **parts, target=4, k=3).data
-        inputs = [*loop_top(w, 4, "excite", 3), *loop_top(w, 4, "inhibit", 3)]
-        assert data["inputs"].tolist() == list(dict.fromkeys(inputs))
+        inputs = [n for row in loop_signs(loop_maps(w, 4), range(10), 3) for n in row]
+        assert data["inputs"].tolist() == inputs
         power = loop_power(loop_maps(w, 4))
         assert data["share"] == pytest.approx(sum(power[n] for n in set(inputs)) / sum(power))
         values = parts["outputs"].values[:, 4]
-        for sign, got in ((1, data["outputs"][:3]), (-1, data["outputs"][3:])):
-            strength = [sum(max(sign * float(v), 0) ** 2 for v in m.ravel()) for m in values]
-            assert got.tolist() == sorted(range(7), key=lambda n: -strength[n])[:3]
+        assert data["outputs"].tolist() == [n for row in loop_signs(values, range(7), 3) for n in row]
 
     def test_its_facts(self):
         w, parts = self.parts()
@@ -1000,8 +1006,8 @@ class TestNeuronCard:
             "in 3 factors": "43%",
             "grid": "28 × 14",
             "sees": "43 × 59 px",
-            "every": "8 px",
-            "its picture reaches": magnitude(float(np.linspace(2, 8, 6)[4])),
+            "one position every": "8 px",
+            "its activation on its picture": magnitude(float(np.linspace(2, 8, 6)[4])),
         }
 
     @pytest.mark.parametrize("width", WIDTHS)
@@ -1009,7 +1015,8 @@ class TestNeuronCard:
         w, parts = self.parts()
         figure = figures.neuron_card(w, **parts, target=4, k=3)
         drawn = Drawn(figure, width)
-        inputs = [*loop_top(w, 4, "excite", 3), *loop_top(w, 4, "inhibit", 3)]
+        inputs = [n for row in loop_signs(loop_maps(w, 4), range(10), 3) for n in row]
+        end = len(inputs)
         scale = abs(w.values[4, inputs]).max()
         assert drawn.photos[0].words == "what excites conv:4"
         assert_shade(drawn.photos[0], "conv", 4)
@@ -1017,13 +1024,13 @@ class TestNeuronCard:
             assert_colours(square.pixels, w.values[4, n], scale)
             assert_shade(drawn.above(square), "in", n)
         space = parts["factors"].space[0]
-        for k, square in enumerate(drawn.maps[6:9]):
+        for k, square in enumerate(drawn.maps[end : end + 3]):
             assert square.words == f"factor {k + 1}"
             assert_colours(square.pixels, space[..., k], abs(space[..., k]).max())
             assert_shade(drawn.above(square), "factors", k)
         readers = figure.data["outputs"].tolist()
         values = parts["outputs"].values[readers, 4]
-        for n, one, square in zip(readers, values, drawn.maps[9:], strict=True):
+        for n, one, square in zip(readers, values, drawn.maps[end + 3 :], strict=True):
             assert_colours(square.pixels, one, abs(values).max())
             assert_shade(drawn.above(square), "next", n)
         spots = figures.drawn_places(w, 4)
@@ -1035,7 +1042,7 @@ class TestNeuronCard:
         headings = {
             "outputs": "What it does in next",
             "factors": "In 3 factors",
-            "positions": "What it looks for at each position",
+            "positions": "What it looks for, and where",
         }
         whole = Drawn(figures.neuron_card(w, **parts, target=4)).texts
         bare = Drawn(figures.neuron_card(w, target=4)).texts

@@ -189,6 +189,12 @@ def sources_of(weights: Weights, units: Sequence[int], count: int) -> list[int]:
     return [int(weights.source_indices[i]) for i in order if power[i] > 0]
 
 
+def varies(weights: Weights) -> bool:
+    """Whether weights differ from position to position; those on what is pooled as a whole do not."""
+    values = weights.values
+    return bool(np.ptp(values, axis=(2, 3)).max(initial=0) > 1e-5 * np.abs(values).max(initial=0))
+
+
 def structured_unit(weights: Weights) -> int:
     """The unit whose positions are most structured."""
     return int(weights.units[int(structure(weights).argmax())])
@@ -224,7 +230,7 @@ def most_structured(found: Sequence[Span]) -> Span:
     if not found:
         raise ArgumentError(
             f"there are no two layers of at least {LEAST_UNITS[-1]} units, one reading the other through weights that "
-            "can be multiplied out"
+            "can be multiplied out, are finite and not all 0"
         )
     return max(found, key=lambda span: span.structure)
 

@@ -11,12 +11,11 @@ from ..figures import Figure, Order, Strength
 from ..network import Network
 from ..records import Factors, checked_count
 from ..weights import expanded_paths
-from .choosing import FAMILY, family, most_cancelled, reads, sources_of
+from .choosing import FAMILY, family, most_cancelled, reads, sources_of, varies, whole
 from .studio import Studio
 
 Method = Literal["posneg", "semi"]
 RANK = 2  # factors
-READERS = ("block", "conv", "linear", "depthwise conv")
 
 
 def connection(studio: Studio, target: str, *, source: str) -> Figure:
@@ -71,6 +70,8 @@ def family_grid(
     weights = studio.weights(before, layer)
     down = _given(studio, layer, targets) or family(weights, FAMILY)
     across = _numbers(sources, "sources") or sources_of(weights, down, checked_count(k, "sources"))
+    if not across:
+        raise ArgumentError(f"these units of {layer!r} read nothing in {before!r}: their weights are 0")
     weights = weights.select(down)
     figures.family_grid(weights, targets=down, sources=across, order=order)  # refuses before anything is rendered
     pictures = [*studio.pictures.units(before, across), *studio.pictures.units(layer, down)]
@@ -84,6 +85,11 @@ def spatial_positions(studio: Studio, target: str, *, source: str | None = None)
     """What a unit looks for at every position; target is a unit, source a layer."""
     layer, to = studio.unit(target, "target")
     weights = studio.weights(studio.before(source, layer), layer, [to])
+    if max(weights.values.shape[2:]) > 1 and not varies(weights):
+        raise ArgumentError(
+            f"{target!r} reads {weights.source!r} alike at all positions, so that one picture says all: "
+            f"figure kind 'small_multiples' shows what it reads"
+        )
     places, made = studio.at_positions(weights, to)
     return figures.spatial_positions(weights, made, studio.pictures.units(layer, [to]), target=to, places=places)
 
@@ -177,7 +183,7 @@ def neuron_card(
     pictures = [*studio.pictures.units(layer, [to]), *studio.pictures.units(before, plain["inputs"])]
     pictures += studio.pictures.units(later, plain["outputs"]) if later is not None else []
     directions = studio.pictures.directions(before, found.channels) if found is not None else None
-    pictured = max(inputs.values.shape[2:]) > 1 and studio.pictures.possible and before in studio.net.layers
+    pictured = varies(inputs) and studio.pictures.possible and before in studio.net.layers
     places, positions = studio.at_positions(inputs, to) if pictured else (None, None)
     return figures.neuron_card(
         inputs, pictures, behind, found, directions, positions, studio.net.layers[layer], target=to, k=k,
@@ -186,14 +192,21 @@ def neuron_card(
 
 
 def reader(net: Network, layer: str) -> str | None:
-    """The first later layer that reads this one; of a block and the layers in it, the block."""
+    """The first later layer with a kernel that reads this one, or the block around its only spatial kernel."""
     order = list(net.layers)
-    around = {n for n in order if layer in net.layers[n].inside}
     for name in order[order.index(layer) + 1 :]:
-        within = any(name in net.layers[o].inside for o in order if o not in around)
-        if name not in around and not within and net.layers[name].kind in READERS and reads(net, name) == layer:
-            return name
+        if net.layers[name].kernel is None or name in net.layers[layer].inside or not _reads_from(net, name, layer):
+            continue
+        block = whole(net, name)
+        return block if layer not in net.layers[block].inside and _reads_from(net, block, layer) else name
     return None
+
+
+def _reads_from(net: Network, name: str, layer: str) -> bool:
+    try:
+        return reads(net, name) == layer
+    except ArgumentError:
+        return False
 
 
 def _factors(

@@ -62,7 +62,7 @@ def bands(of: Chosen) -> Entry:
         "2",
         "Weight banding, by depth",
         "In networks that end in global average pooling, the last kernels turn into horizontal bands; the row share is "
-        "how much of a layer's squared weights lies in differences between rows.",
+        "how much of their variance lies between rows.",
         "all layers with spatial kernels",
         "banding",
         None,
@@ -106,8 +106,8 @@ def one_connection(of: Chosen) -> Entry:
         "3",
         "One connection, with its context",
         "A weight between two hidden units means nothing by itself. With a picture of what each unit detects, it does.",
-        f"of all connections from {span.source} to {span.target}, this holds the largest share of its target's squared "
-        "weights",
+        f"{of.why(span)}; of all its connections from {span.source}, this holds the largest share of its target's "
+        "squared weights",
         "connection",
         f"{span.target}:{target}",
         {"source": f"{span.source}:{source}"},
@@ -157,7 +157,7 @@ def a_position_at_a_time(of: Chosen) -> Entry:
         "6",
         "What a unit looks for, and where",
         "At each position the weights are a direction over the layer before, and a direction has a picture, too.",
-        f"of {span.target}, this unit has the most structured positions",
+        f"{of.why(span)}, and of its units this one",
         "spatial_positions",
         f"{span.target}:{of.structured}",
         {"source": span.source},
@@ -200,8 +200,8 @@ def direct_inputs(of: Chosen) -> Entry:
         "9",
         "A unit's direct inputs",
         "The inputs of a unit from the layer before it are often many and mixed.",
-        f"{RANK} factors can hold {near:.1%} of this unit's weights here and {far:.1%} of those from {of.further}, the "
-        f"{change} in {span.target}{among}",
+        f"{of.why(span)}; {RANK} factors can hold {near:.1%} of this unit's weights here and {far:.1%} of those from "
+        f"{of.further}, the {change} in {span.target}{among}",
         "small_multiples",
         f"{span.target}:{unit}",
         {"source": span.source, "k": 8},
@@ -230,7 +230,8 @@ def what_cancels(of: Chosen) -> Entry:
         "11 and 12",
         "When expanded weights mislead",
         "Where influence of both signs meets on the way, the sum is near zero although each part is strong.",
-        f"of the {choosing.RANKED} pairs of {target} and {source} that lose most, the one that loses the largest share",
+        f"{of.why(of.late)}; of the {choosing.RANKED} pairs of {target} and {source} that lose most, the one that "
+        "loses the largest share",
         "cancellation",
         f"{target}:{pair.unit}",
         {"source": f"{source}:{pair.source_unit}", "through": middle},
@@ -241,11 +242,14 @@ def many_layers_back(of: Chosen) -> Entry:
     """Figure 13."""
     target = of.late.target
     far = choosing.far_back(of.net, target, of.structured, FAR)
+    side = min(of.studio.weights(far, target, [of.structured]).dense().values.shape[2:])
+    near = f"is the nearest layer on which its maps are at least {FAR} squares wide"
+    last = f"is the farthest layer that can be reached, on which its maps are {side} squares wide"
     return Entry(
         "13",
         "Many layers back",
         "Across many layers the maps grow wide and smooth.",
-        f"the unit of figure 6; {far} is the nearest layer on which its maps are {FAR} squares wide, or the farthest",
+        f"the unit of figure 6; {far} {near if side >= FAR else last}",
         "expanded",
         f"{target}:{of.structured}",
         {"source": far, "k": 8, "seed": of.studio.seed},

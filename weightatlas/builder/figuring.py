@@ -150,5 +150,7 @@ def figure(net: Network, kind: Kind, target: str | None = None, **options: Any) 
             raise ArgumentError(f"figure kind {kind!r} has no option {name!r}; it has {', '.join(known)}")
     missing = [f"{n}=" for n, p in known.items() if p.default is p.empty and n not in options]
     if missing:
-        raise ArgumentError(f"figure kind {kind!r} needs {' and '.join(missing)}")
+        words = ", ".join(f"{name}'…'" for name in missing)
+        call = f"wa.figure(net, {kind!r}, {target!r}, {words})"
+        raise ArgumentError(f"figure kind {kind!r} needs {' and '.join(missing)}, an earlier layer or unit: {call}")
     return maker.make(net, (target,) if target is not None else (), options)

@@ -160,6 +160,6 @@ class Studio:
         if isinstance(rank, bool) or not hasattr(rank, "__index__"):
             raise ArgumentError(f"rank={rank!r} is no number of factors")
         fitting = min(rank, i * weights.groups, h * w)
-        if min(i * weights.groups, h * w) < 2 or not weights.values.any():
+        if min(i, h * w) < 2 or not weights.values.any():
             return None
         return self.factors(weights, fitting)

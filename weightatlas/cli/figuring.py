@@ -29,7 +29,10 @@ Target = Annotated[
     typer.Argument(help="the layer or unit shown, e.g. blocks.4.1:17 (not for banding)", metavar="[TARGET]"),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="file ending in .svg, .png or .html")]
-Source = Annotated[str | None, typer.Option(help="the earlier layer or unit (default: what the target reads)")]
+Source = Annotated[
+    str | None,
+    typer.Option(help="the earlier layer or unit (default, where it can be left out: what the target reads)"),
+]
 Units = Annotated[str | None, typer.Option(help="which units, e.g. 0-9 or 3,17")]
 Count = Annotated[int | None, typer.Option("-k", "--k", help="how many are shown")]
 Rank = Annotated[int | None, typer.Option(help="number of factors")]

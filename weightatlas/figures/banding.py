@@ -61,8 +61,10 @@ def banding_plot(banding: Banding, *, palette: Palette = "classic") -> Figure:
 
 def _caption(banding: Banding, judged: int) -> str:
     found = banding.banded
-    if not found:
-        what = f"None of {judged} judged layers stands out"
+    if not judged:
+        what = "No layer is judged"
+    elif not found:
+        what = f"None of {judged} judged layers stands out" if judged > 1 else "The one judged layer does not stand out"
     elif len(found) == 1:
         row = next(r for r in banding if r.banded)
         what = (

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import ArgumentError
-from ..records import Agreement, Weights
+from ..records import Agreement, Weights, checked_count
 from . import boxes, cards, layout
 from .boxes import Box, Picture
 from .composing import composed
@@ -173,8 +173,23 @@ def rows_by(
         return [("", units_of(sources, weights.source, weights.source_indices, "source"))]
     if by != "both":
         return [("", weights.top(to, k, by).sources.tolist())]
-    both = [(f"{sign}s", weights.top(to, k, sign).sources.tolist()) for sign in ("excite", "inhibit")]  # pyright: ignore[reportArgumentType]
-    return [row for row in both if row[1]]
+    return by_sign(full_maps(weights, [to])[0], weights.source_indices, checked_count(k, "sources"))
+
+
+def by_sign(maps: np.ndarray, units: np.ndarray, k: int) -> list[tuple[str, list[int]]]:
+    """Units by what they mostly do (in squares), each once; the strongest k of each sign by that part's L2 norm.
+
+    Args:
+        maps: signed, ``[n, H, W]``.
+        units: numbers of the n units.
+        k: at most so many of a sign.
+    """
+    up, down = (np.square(np.clip(sign * maps.astype(np.float64), 0, None)).sum(axis=(1, 2)) for sign in (1, -1))
+    rows = []
+    for heading, strength in (("excites", np.where(up >= down, up, 0)), ("inhibits", np.where(down > up, down, 0))):
+        order = np.argsort(-strength, kind="stable")[:k]
+        rows.append((heading, [int(units[i]) for i in order if strength[i] > 0]))
+    return [row for row in rows if row[1]]
 
 
 def _beside_target(

@@ -155,18 +155,19 @@ def _groups(
     labels = iter(layout.fitting_labels(names, side))
     parts = []
     for head, units in headed:
-        line = [_head(head, side)] if head is not None else []
+        line = []
         for n in units:
             card = glued_card(pictures.of(weights.source, n), values[n], drawn, side, source_name(weights, n))
             line.append(boxes.labelled(card, next(labels)))
-        parts.append(boxes.lines(line, columns * (side + GAP)))
+        ahead = 0 if head is None else 1  # the column that the factor has for itself
+        cards = boxes.lines(line, max(columns - ahead, 1) * (side + GAP))
+        parts.append(cards if head is None else boxes.row([_head(head, side), cards], GAP, align="top"))
     return boxes.column(parts, GAP * 1.5)
 
 
 def _head(head: Head, side: float) -> Box:
     """A factor's picture, level with the pictures of its row."""
-    box = boxes.labelled(boxes.photo(head[2], side), head[0], head[1], mono=False)
-    return boxes.on_axis(box, side)  # glued cards are twice as high, their axis lies between picture and map
+    return boxes.labelled(boxes.photo(head[2], side), head[0], head[1], mono=False)
 
 
 def _about_factors(factors: Factors | None, grouped: bool) -> list[str]:

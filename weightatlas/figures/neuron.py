@@ -11,7 +11,7 @@ from ..records import Agreement, Factors, FeatureImages, Layer, Weights
 from . import boxes, cards, layout
 from .boxes import Box
 from .composing import composed
-from .connecting import glued_card, rows_by, rows_of_cards
+from .connecting import by_sign, glued_card, rows_by, rows_of_cards
 from .expanding import check_factors
 from .figure import Figure
 from .gallery import Gallery, Images, gallery, of_factors, with_more
@@ -145,11 +145,11 @@ def _facts(
             found.append(("grid", " × ".join(map(str, layer.grid))))
         if field is not None:
             found.append(("sees", f"{field.size[0]:g} × {field.size[1]:g} px"))
-            found.append(("every", f"{field.stride[0]:g} px"))
+            found.append(("one position every", f"{field.stride[0]:g} px"))
     for record in pictures.records:
         row = np.flatnonzero(record.units == to) if record.layer == inputs.target else []
         if len(row):
-            found.append(("its picture reaches", magnitude(float(record.reached[row[0]]))))
+            found.append(("its activation on its picture", magnitude(float(record.reached[row[0]]))))
             break
     return found
 
@@ -229,8 +229,8 @@ def _by_position(
     if positions is None:
         return None
     grid = positions_grid(inputs, to, positions, spots, min(room, GRID))
-    words = boxes.paragraph("its weights' direction there, faded by magnitude", room, LABEL_SIZE + 1)
-    return boxes.column([_section("What it looks for at each position", room), words, grid])
+    words = boxes.paragraph("its weights' direction at each position, faded by magnitude", room, LABEL_SIZE + 1)
+    return boxes.column([_section("What it looks for, and where", room), words, grid])
 
 
 def _readers(outputs: Weights, layer: str, to: int, k: int) -> list[tuple[str, list[int]]]:
@@ -241,13 +241,7 @@ def _readers(outputs: Weights, layer: str, to: int, k: int) -> list[tuple[str, l
     place = np.flatnonzero(outputs.source_indices == to)
     if not len(place):
         raise ArgumentError(f"{outputs.source}:{to} is not among the source units of outputs")
-    values = outputs.dense().values[:, int(place[0])].astype(np.float64)
-    rows = []
-    for heading, part in (("excites", np.clip(values, 0, None)), ("inhibits", np.clip(-values, 0, None))):
-        strength = np.square(part).sum(axis=(1, 2))
-        order = [int(outputs.units[i]) for i in np.argsort(-strength, kind="stable")[:k] if strength[i] > 0]
-        rows.append((heading, order))
-    return [row for row in rows if row[1]]
+    return by_sign(outputs.dense().values[:, int(place[0])], outputs.units, k)
 
 
 def _output_parts(

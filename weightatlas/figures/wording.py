@@ -26,7 +26,7 @@ def about_weights(weights: Weights) -> list[str]:
     """How weights came about: folded norms, gates, what is left out, the position."""
     said = [f"batch norm {weights.norm} is folded in"] if weights.norm else []
     said += read_as(weights.replaced)
-    said += ["the skip path is left out"] if not weights.skip_included else []
+    said += ["the skip path is left out"] if not weights.skip_included and weights.skip_values.size else []
     said += [f"seen from position {weights.at}"] if weights.at is not None else []
     return said
 
