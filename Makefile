@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile  # two processes, a file's tests in one of 
 demo: .venv/.demo  ## install, and write demo/index.html and demo/article/index.html for the embedded network
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
 	mkdir -p $(DEMO)/photos
-	for photo in $(PHOTOS); do cp .venv/lib/python3*/site-packages/skimage/data/$$photo $(DEMO)/photos/; done
+	cp $(PHOTOS:%=.venv/lib/python3*/site-packages/skimage/data/%) $(DEMO)/photos/
 	$(BIN)/weightatlas article efficientnet_lite0 -o $(DEMO)/article --recipe quick --images $(DEMO)/photos
 
 test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests

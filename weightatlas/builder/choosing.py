@@ -1,4 +1,4 @@
-"""Which units a figure shows if nobody says: stated rules over weights, and the words for captions."""
+"""Which layers and units a figure shows if nobody says: rules over weights."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def _behind(net: Network, name: str) -> str:
                     continue
                 seen.add(other)
                 node = graph.node(other)
-                whole = [n for n in (node.name, *node.also) if n == INPUT or _outside(net, n, name)]
-                if whole:
-                    found[whole[-1]] = graph.nodes.index(node)
+                named = [n for n in (node.name, *node.also) if n == INPUT or _outside(net, n, name)]
+                if named:
+                    found[named[-1]] = graph.nodes.index(node)
                 else:
                     waiting.append(other)
     except (GraphError, UnknownNameError) as error:

@@ -31,13 +31,13 @@ class Chosen:
 
         Raises:
             GraphError: if there is none, because the network cannot be captured.
+            ArgumentError: if there is none for another reason.
         """
-        return choosing.spans(self.net) or [choosing.most_structured(self._captured())]
-
-    def _captured(self) -> list[Span]:
-        """Nothing, but with the reason if it is that the network cannot be captured."""
-        layer_graph(self.net)
-        return []
+        found = choosing.spans(self.net)
+        if not found:
+            layer_graph(self.net)  # says so, if the network cannot be captured
+            choosing.most_structured(found)  # refuses
+        return found
 
     @cached_property
     def spans(self) -> tuple[Span, Span]:

@@ -37,10 +37,7 @@ def weights_figure(
     Options that the drawing cannot use are refused, not ignored: a layer with its own colours or signed maps has no
     factors, an RGB grid no palette.
     """
-    units = net.layers[layer].unit_indices(units) if units is not None else None
-    weights = direct_weights(net, layer, fold_norm=fold_norm)
-    factoring = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
-    return drawn_weights(weights, units, {k: v for k, v in factoring.items() if v is not None}, palette)
+    return _drawn(net, layer, units, fold_norm, palette, rank=rank, method=method, per_unit=per_unit, seed=seed)
 
 
 def nmf_grid_figure(
@@ -55,12 +52,18 @@ def nmf_grid_figure(
     fold_norm: bool = True,
 ) -> Figure:
     """The RGB grid of a layer's factors, the kind that :func:`weights_figure` chooses for dense layers."""
-    weights = direct_weights(net, layer, fold_norm=fold_norm)
-    if not is_factorized(weights):
+    if not is_factorized(direct_weights(net, layer, [0])):
         raise ArgumentError(f"{layer!r} has nothing to factorize; figure kind 'weights' draws it as suits it")
-    asked = {"rank": rank, "method": method, "per_unit": per_unit, "seed": seed}
+    return _drawn(net, layer, units, fold_norm, None, rank=rank, method=method, per_unit=per_unit, seed=seed)
+
+
+def _drawn(
+    net: Network, layer: str, units: Iterable[int] | None, fold_norm: bool, palette: Palette | None, **factoring: Any
+) -> Figure:
+    """A layer's weights, drawn with the options of a factorization that were given."""
     units = net.layers[layer].unit_indices(units) if units is not None else None
-    return drawn_weights(weights, units, {k: v for k, v in asked.items() if v is not None}, None)
+    weights = direct_weights(net, layer, fold_norm=fold_norm)
+    return drawn_weights(weights, units, {k: v for k, v in factoring.items() if v is not None}, palette)
 
 
 def drawn_weights(

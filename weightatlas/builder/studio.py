@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..errors import ArgumentError
 from ..factor import factorize
 from ..featurevis import Recipe, recipe_for
 from ..figures import Palette
+from ..figures.theme import check_choice
 from ..network import INPUT, Network
 from ..records import Agreement, Factors, FeatureImages, Weights, agreement, checked_units
 from ..weights import as_input, checked_device, expanded_weights, expected_gradient
@@ -51,8 +52,7 @@ class Studio:
     pictures: Pictures = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.palette not in get_args(Palette):
-            raise ArgumentError(f"palette={self.palette!r} is none of {', '.join(map(repr, get_args(Palette)))}")
+        check_choice("palette", self.palette, Palette)
         if isinstance(self.recipe, str) and self.net.layers:
             recipe_for(self.net, next(iter(self.net.layers)), self.recipe)  # refuses a style that does not exist
         if self.device is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -205,29 +205,29 @@ def _beside_target(
     side = min(max(room * 0.28, TARGET[0]), TARGET[1])
     target = boxes.labelled(boxes.photo(pictures.of(weights.target, to), side), f"{weights.target}:{to}", room=side)
 
-    return boxes.beside(target, lambda wide: rows_of_cards(weights, rows, values, drawn, pictures, wide), room, BESIDE)
+    def beside(wide: float) -> Box:
+        return rows_of_cards(rows, values, drawn, pictures, weights.source, lambda n: source_name(weights, n), wide)
+
+    return boxes.beside(target, beside, room, BESIDE)
 
 
 def rows_of_cards(
-    weights: Weights,
     rows: Sequence[tuple[str, list[int]]],
     values: dict[int, np.ndarray],
     drawn: Maps,
     pictures: Gallery,
+    layer: str,
+    name: Callable[[int], str],
     wide: float,
 ) -> Box:
-    """Rows of source units, each picture glued to its map, under their headings."""
+    """Rows of a layer's units, each picture glued to its map above its name, under their headings."""
     columns, each = columns_for(max(len(units) for _, units in rows), wide)
-    names = [source_name(weights, n) for _, units in rows for n in units]
-    labels = iter(layout.fitting_labels(names, each))
+    labels = iter(layout.fitting_labels([name(n) for _, units in rows for n in units], each))
     parts: list[Box] = []
     for heading, units in rows:
         parts += [boxes.text(heading, 12)] if heading else []
         made = [
-            boxes.labelled(
-                glued_card(pictures.of(weights.source, n), values[n], drawn, each, source_name(weights, n)),
-                next(labels),
-            )
+            boxes.labelled(glued_card(pictures.of(layer, n), values[n], drawn, each, name(n)), next(labels))
             for n in units
         ]
         parts.append(boxes.lines(made, columns * (each + GAP)))
@@ -258,8 +258,7 @@ def _caption(
     if given:
         text = f"{units} and what each does to {weights.target}:{to}"
     elif by == "both":
-        signs = {"excites": "excite", "inhibits": "inhibit"}
-        counts = " and ".join(f"{len(u)} that {VERBS[signs[heading]][len(u) != 1]}" for heading, u in rows)
+        counts = " and ".join(f"{len(u)} that {VERBS[heading.removesuffix('s')][len(u) != 1]}" for heading, u in rows)
         text = f"The source units of {weights.source} that act most on {weights.target}:{to}, {counts}"
     else:
         text = f"The {units} that {VERBS[by][count != 1]} {weights.target}:{to}{' most' if by != 'l2' else ''}"

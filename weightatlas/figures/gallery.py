@@ -58,10 +58,6 @@ class Gallery:
             return Picture(np.broadcast_to(swatch, (8, 8, 3)), f"{address}: the input's {name}")
         return Picture(None, f"there is no picture of {address}", NONE)
 
-    def lacks(self, layer: str, units: Iterable[int]) -> list[int]:
-        """Those of the units that have no picture."""
-        return [u for u in units if self.of(layer, u).missing == NONE]
-
 
 def gallery(images: Images, *weights: Weights) -> Gallery:
     """The pictures for figures of some weights, whose source may be the pixels themselves."""

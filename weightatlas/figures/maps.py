@@ -77,7 +77,8 @@ def maps_of(weights: Weights, values: np.ndarray, palette: Palette) -> Maps:
     """How maps ``[n, H, W]`` of some weights are drawn: on the scale of the largest, in the window that holds them."""
     check_choice("palette", palette, Palette)
     shown = cards.window(values, LEAST)
-    return Maps(float(np.abs(values).max(initial=0)), palette, shown, off_centre(own_of(weights, shown), shown))
+    unfolded = weights.select(weights.units[:1]).dense()  # as full_maps() gives them
+    return Maps(float(np.abs(values).max(initial=0)), palette, shown, off_centre(own_of(unfolded, shown), shown))
 
 
 def off_centre(own: Block | None, shown: Window) -> Block | None:
@@ -89,10 +90,14 @@ def off_centre(own: Block | None, shown: Window) -> Block | None:
 
 
 def own_of(weights: Weights, shown: Window) -> Block | None:
-    """The target's own position among the squares that are shown; unknown where the map is that of one position."""
+    """The target's own position among the squares that are shown; unknown where the map is that of one position.
+
+    Args:
+        weights: as they are drawn, with dilation unfolded or not.
+        shown: the window of their maps.
+    """
     if weights.at is not None:
         return None
-    weights = weights.select(weights.units[:1]).dense()  # as it is drawn: whole steps of a dilation unfolded
     origin = tuple(o + s * d for o, s, d in zip(weights.origin, shown.start, weights.dilation, strict=True))
     return cards.own_block(shown.shape, origin, weights.stride, weights.dilation)
 

@@ -8,19 +8,19 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..records import Agreement, Factors, FeatureImages, Layer, Weights
-from . import boxes, cards, layout
+from . import boxes, cards
 from .boxes import Box
 from .composing import composed
-from .connecting import by_sign, glued_card, rows_by, rows_of_cards
+from .connecting import by_sign, rows_by, rows_of_cards
 from .expanding import check_factors
 from .figure import Figure
 from .gallery import Gallery, Images, gallery, of_factors, with_more
 from .grids import sign_words
 from .layout import GAP, LABEL_SIZE, Tile, magnitude
-from .maps import LEAST, Maps, full_maps, maps_from, maps_of
+from .maps import LEAST, full_maps, maps_from, maps_of
 from .positions import Place, checked_places, positions_grid
 from .theme import Palette, diverging
-from .wording import about_agreement, about_pictures, about_weights, percent, several, unit_of
+from .wording import about_agreement, about_pictures, about_weights, percent, several, source_name, unit_of
 
 PORTRAIT = (120, 248)  # pixels
 HEADING, SECTION = 14, 26  # of a section: its words, and the space before it
@@ -81,7 +81,7 @@ def neuron_card(
         parts = [
             _portrait(pictures, inputs.target, to, facts, room),
             _section(f"What it reads in {inputs.source}", room),
-            rows_of_cards(inputs, rows, shown, drawn, pictures, room),
+            rows_of_cards(rows, shown, drawn, pictures, inputs.source, lambda n: source_name(inputs, n), room),
             drawn.key("one scale for what it reads", room),
         ]
         beside = [
@@ -259,14 +259,10 @@ def _output_parts(
     dense = outputs.dense().values[:, place]
     row = {int(n): i for i, n in enumerate(outputs.units)}
     maps = {n: dense[row[n]] for _, units in readers for n in units}
-    drawn: Maps = maps_of(outputs, np.stack(list(maps.values())), palette)
-    columns, side = cards.columns_for(max(len(u) for _, u in readers), room, 120)
-    labels = iter(layout.fitting_labels([f"{outputs.target}:{n}" for _, u in readers for n in u], side))
-    parts = [_section(f"What it does in {outputs.target}", room)]
-    for heading, units in readers:
-        made = []
-        for n in units:
-            card = glued_card(pictures.of(outputs.target, n), maps[n], drawn, side, f"{outputs.target}:{n}")
-            made.append(boxes.labelled(card, next(labels)))
-        parts += [boxes.text(heading, 12), boxes.lines(made, columns * (side + GAP))]
-    return [*parts, drawn.key("one scale for what it does", room)]
+    drawn = maps_of(outputs, np.stack(list(maps.values())), palette)
+    layer = outputs.target
+    return [
+        _section(f"What it does in {layer}", room),
+        rows_of_cards(readers, maps, drawn, pictures, layer, lambda n: f"{layer}:{n}", room),
+        drawn.key("one scale for what it does", room),
+    ]

@@ -13,6 +13,7 @@ from .cards import Block, Window
 from .figure import MARGIN, Figure
 from .grids import chosen_rows, sign_words, source_line
 from .layout import Tile, magnitude
+from .maps import own_of
 from .scene import Scene
 from .theme import Palette, check_choice, diverging
 from .wording import about_weights, told
@@ -67,7 +68,7 @@ def connections(
     tops = [weights.top(u, k, by) for u in chosen]
     scale, beyond = _scale(weights.select(chosen), tops)
     shown = cards.window(np.concatenate([top.maps for top in tops]))
-    own = _own(weights, shown)
+    own = own_of(weights, shown)
     rows = [_Row(top.address, _share_words(top), _tiles(top, weights, shown, scale, palette)) for top in tops]
     what = f"reads {weights.source} · {shown.words} · {len(rows)} of {weights.target_units} units"
     single = cards.SINGLE if shown.full == (1, 1) else None
@@ -111,14 +112,6 @@ def _scale(weights: Weights, tops: Sequence[Connections]) -> tuple[float, float]
         rest = top.maps - skip[[place[int(n)] for n in top.sources]]
         proper = max(proper, float(np.abs(rest).max(initial=0)))
     return (proper, largest) if 0 < proper < largest else (largest, 0.0)
-
-
-def _own(weights: Weights, shown: Window) -> Block | None:
-    """The target's own position among the squares that are shown; unknown where the map is that of one position."""
-    if weights.at is not None:
-        return None
-    origin = tuple(o + s * d for o, s, d in zip(weights.origin, shown.start, weights.dilation, strict=True))
-    return cards.own_block(shown.shape, origin, weights.stride, weights.dilation)
 
 
 def _tiles(top: Connections, weights: Weights, shown: Window, scale: float, palette: Palette) -> list[Tile]:
