@@ -11,13 +11,12 @@ from planted import texts
 from torch import nn
 
 import weightatlas as wa
-from weightatlas.builder import photos as reading
 from weightatlas.builder import pictures
 from weightatlas.builder import studio as studios
-from weightatlas.builder.photos import read_images
 from weightatlas.builder.pictures import Pictures
 from weightatlas.builder.studio import Studio
 from weightatlas.errors import ArgumentError, LoadError, UnknownNameError, WeightValuesError
+from weightatlas.lens import read_images, reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -29,7 +29,21 @@ MAY = {
     "featurevis": {"records", "network", "graph"},
     "factor": {"records"},
     "figures": {"records"},
-    "builder": {"records", "models", "network", "graph", "weights", "featurevis", "bands", "factor", "figures"},
+    "lens": {"records", "network", "weights"},
+    "store": {"records"},
+    "builder": {
+        "records",
+        "models",
+        "network",
+        "graph",
+        "weights",
+        "featurevis",
+        "bands",
+        "factor",
+        "figures",
+        "lens",
+        "store",
+    },
     "cli": {"weightatlas"},
     "notebook": {"records", "figures"},
     "weightatlas": {
@@ -43,10 +57,11 @@ MAY = {
         "factor",
         "figures",
         "builder",
+        "store",
         "notebook",
     },
 }
-TORCH = {"models", "network", "graph", "weights", "featurevis", "factor"}
+TORCH = {"models", "network", "graph", "weights", "featurevis", "factor", "lens"}
 
 
 def part(path):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from . import figures as figures
     from .bands import banding as banding
     from .builder import article as article
+    from .builder import build as build
+    from .builder import estimate_build as estimate_build
     from .builder import figure as figure
     from .builder import figure_kinds as figure_kinds
     from .builder import overview as overview
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from .records import FeatureImages as FeatureImages
     from .records import Weights as Weights
     from .records import agreement as agreement
+    from .store import Atlas as Atlas
+    from .store import check_atlas as check_atlas
     from .weights import direct_weights as direct_weights
     from .weights import expanded_paths as expanded_paths
     from .weights import expanded_weights as expanded_weights
@@ -76,6 +80,10 @@ _HOMES = {
     "figure_kinds": "builder",
     "overview": "builder",
     "article": "builder",
+    "build": "builder",
+    "estimate_build": "builder",
+    "Atlas": "store",
+    "check_atlas": "store",
     "WeightAtlasError": "errors",
     "WeightAtlasWarning": "errors",
 }
@@ -104,6 +112,10 @@ __all__ = [
     "figure_kinds",
     "overview",
     "article",
+    "build",
+    "estimate_build",
+    "Atlas",
+    "check_atlas",
     "WeightAtlasError",
     "WeightAtlasWarning",
 ]

@@ -22,6 +22,10 @@ class LoadError(WeightAtlasError, OSError):
     """A file or module that cannot be opened as a network, or a result that cannot be read or written."""
 
 
+class StoreError(LoadError):
+    """An atlas that cannot be opened, read or written, or that belongs to another network."""
+
+
 class WeightValuesError(WeightAtlasError, ValueError):
     """Weights that hold NaN or infinity where finite numbers are needed."""
 

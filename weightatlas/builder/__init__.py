@@ -3,6 +3,9 @@
 from .article import article as article
 from .figuring import figure as figure
 from .figuring import figure_kinds as figure_kinds
+from .jobs import Event as Event
+from .jobs import build as build
+from .jobs import estimate_build as estimate_build
 from .pages import file_stem as file_stem
 from .pages import overview as overview
 from .pages import overview_layers as overview_layers

@@ -15,11 +15,11 @@ from ..factor import factorize
 from ..featurevis import Recipe, recipe_for
 from ..figures import Palette
 from ..figures.theme import check_choice
+from ..lens import read_images
 from ..network import INPUT, Network
 from ..records import Agreement, Factors, FeatureImages, Weights, agreement, checked_units
 from ..weights import as_input, checked_device, expanded_weights, expected_gradient
 from .choosing import reads
-from .photos import read_images
 from .pictures import Pictures
 
 Skip = Literal["include", "exclude"]

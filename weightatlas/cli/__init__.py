@@ -1,5 +1,5 @@
 """The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render |
-figure | article``.
+figure | article | build | check``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typer
 
 import weightatlas as wa
 
-from . import commands, expanding, figuring, graphs, rendering
+from . import building, commands, expanding, figuring, graphs, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -48,5 +48,7 @@ for _command in (
     rendering.render,
     figuring.figure,
     figuring.article,
+    building.build,
+    building.check,
 ):
     app.command()(_command)

@@ -24,4 +24,6 @@ from .penalties import total_variation as total_variation
 from .prepared import Prepared as Prepared
 from .recipes import Recipe as Recipe
 from .recipes import recipe_for as recipe_for
+from .render import seed_of as seed_of
+from .visualizing import speed_of as speed_of
 from .visualizing import visualize as visualize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -23,6 +24,9 @@ from .prepared import Prepared, check_layer
 from .recipes import Recipe, recipe_for
 from .render import Batch, Renderer, seed_of
 
+#: Steps of the two runs from which a speed is told.
+TRIED = (1, 4)
+
 
 def visualize(
     net: Network,
@@ -34,7 +38,7 @@ def visualize(
     count: int | None = None,
     recipe: str | Recipe | Mapping[str, Any] = "display",
     batch: int | str = "auto",
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     device: Any = None,
     progress: Progress | None = None,
 ) -> FeatureImages:
@@ -52,7 +56,8 @@ def visualize(
             settings as :attr:`FeatureImages.recipe` keeps.
         batch: pictures at a time; ``"auto"`` measures what one takes. A batch that does not fit into memory is halved.
         seed: of all starts and views. Every picture has its own from it, so that it hardly depends on which others are
-            rendered beside it: equal seed, recipe, batch, device and number of threads give equal bits.
+            rendered beside it: equal seed, recipe, batch, device and number of threads give equal bits. Several seeds,
+            one a picture, also free it from its place among them.
         device: where to render; default where the module is.
         progress: called after every step with (pictures done, a fraction included; pictures in all).
 
@@ -82,7 +87,7 @@ def visualize(
     total = _total(wanted, count)
     numbers = known.unit_indices(units) if directions is None and objective is None else []
     names: Sequence[object] = numbers or range(total)
-    seeds = [seed_of(whole("seed", seed), deepest, name) for name in names]
+    seeds = _seeds(seed, deepest, names)
     if progress is not None and not callable(progress):
         raise ArgumentError(f"progress={progress!r} cannot be called; it is told (pictures done, pictures in all)")
     with torch.inference_mode(False), torch.enable_grad(), _full_precision():
@@ -91,6 +96,39 @@ def visualize(
         renderer = Renderer(prepared, plan)
         made, tries, notes = all_batches(renderer, wanted, seeds, batch, progress)
     return _record(net, renderer, wanted, made, seeds, tries, deepest, numbers, (*plan.notes, *notes))
+
+
+def speed_of(net: Network, prepared: Prepared, layer: str, recipe: Recipe, batch: int) -> float:
+    """Seconds that a picture of a unit takes here, from a few steps of one batch.
+
+    Args:
+        net: an open network.
+        prepared: the network, made ready for the layer.
+        layer: whose units are pictured.
+        recipe: of the pictures.
+        batch: pictures at a time, at most the layer's units.
+    """
+    renderer = Renderer(prepared, make_plan(net, prepared, recipe))
+    objective = exciting(layer, list(range(batch)), recipe.at)
+    seeds = [seed_of("speed", i) for i in range(batch)]
+    with torch.inference_mode(False), torch.enable_grad(), _full_precision():
+        renderer.batch(objective, seeds, steps=1)  # loads all routines
+        spent = []
+        for steps in TRIED:
+            began = time.perf_counter()
+            renderer.batch(objective, seeds, steps=min(steps, recipe.steps))
+            spent.append(time.perf_counter() - began)
+    step = max(spent[1] - spent[0], 0) / max(min(TRIED[1], recipe.steps) - min(TRIED[0], recipe.steps), 1)
+    return (spent[0] + step * (recipe.steps - min(TRIED[0], recipe.steps))) / batch
+
+
+def _seeds(seed: int | Sequence[int], layer: str, names: Sequence[object]) -> list[int]:
+    """Every picture's own seed."""
+    if not isinstance(seed, Sequence | np.ndarray):
+        return [seed_of(whole("seed", seed), layer, name) for name in names]
+    if len(seed) != len(names):
+        raise ArgumentError(f"{len(seed)} seeds came in for {len(names)} pictures; give one, or one a picture")
+    return [seed_of(whole("seed", s), layer, "own") for s in seed]
 
 
 def _deepest(net: Network, layer: str | None, objective: Objective | None) -> str:

@@ -21,6 +21,7 @@ from .grids import pixel_grid as pixel_grid
 from .grids import signed_maps as signed_maps
 from .lettering import visible as visible
 from .neuron import neuron_card as neuron_card
+from .ordering import by_similarity as by_similarity
 from .page import page as page
 from .pathing import cancellation as cancellation
 from .positions import drawn_places as drawn_places

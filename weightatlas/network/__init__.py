@@ -1,5 +1,6 @@
 """Opening networks: a module with its input specification, its layers, and what they can see."""
 
+from .images import from_input as from_input
 from .loading import load as load
 from .memory import memory_free as memory_free
 from .network import Network as Network
@@ -11,3 +12,4 @@ from .observe import Observation as Observation
 from .observe import evaluating as evaluating
 from .observe import sample_input as sample_input
 from .receptive import tensors_in as tensors_in
+from .threads import use_threads as use_threads

@@ -31,6 +31,14 @@ def to_input(images: Any, spec: InputSpec) -> Tensor:
     return torch.stack([(_fit(_values(image, spec), spec) - mean) / std for image in batch])
 
 
+def from_input(values: Tensor, spec: InputSpec) -> np.ndarray:
+    """Inputs ``[N, C, H, W]`` as pictures again, uint8 ``[N, H, W, C]``: :func:`to_input` undone, but for sizes."""
+    low, high = spec.value_range
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (spec.mean, spec.std))
+    shares = ((values.detach().float().cpu() * std + mean - low) / (high - low)).clamp(0, 1)
+    return (shares * UINT8_MAX).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
 def _rows(images: Any) -> list[Any]:
     shape = tuple(np.shape(images))
     if len(shape) != 4:

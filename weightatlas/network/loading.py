@@ -72,7 +72,10 @@ def _from_spec(spec: ModelSpec, input: InputSpec | None, weights: str | Path | N
     module = spec.build().eval().requires_grad_(False)
     _fill(module, spec.rename(checkpoint.tensors), path, spec.name)
     notes = checkpoint.notes + ((f"weights from {path.name}",) if weights is not None else ())
-    return Network(spec.name, module, input or spec.input, dict(module.state_dict()), notes)
+    network = Network(spec.name, module, input or spec.input, dict(module.state_dict()), notes)
+    if input is None:
+        network.origin = (spec.name, None if weights is None else str(path.absolute()))
+    return network
 
 
 def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:

@@ -44,6 +44,8 @@ class Network:
         tensors: all weights by name.
         notes: what was assumed or unwrapped while loading.
         measured: what :func:`weightatlas.measure` found out; ``None`` until then. May be set from a saved file.
+        origin: the name and the file of weights (``None`` for the published ones) by which :func:`weightatlas.load`
+            gives it again, on another machine as well; ``None`` for modules and changed inputs.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Network:
     ) -> None:
         self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
         self.measured: Statistics | None = None
+        self.origin: tuple[str, str | None] | None = None
         self._hashed: tuple[Any, str] | None = None
 
     @cached_property

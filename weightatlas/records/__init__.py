@@ -8,9 +8,12 @@ from .base import Provenance as Provenance
 from .base import Record as Record
 from .base import atomic_write as atomic_write
 from .base import check_writable as check_writable
+from .base import is_temporary as is_temporary
 from .connections import By as By
 from .connections import Connections as Connections
 from .connections import checked_count as checked_count
+from .connections import norms as norms
+from .connections import ranking as ranking
 from .factors import Factors as Factors
 from .features import FeatureImages as FeatureImages
 from .gradients import ExpectedGradient as ExpectedGradient
@@ -20,6 +23,8 @@ from .layers import Layer as Layer
 from .layers import LayerTable as LayerTable
 from .layers import ReceptiveField as ReceptiveField
 from .layers import checked_units as checked_units
+from .outgoing import Outgoing as Outgoing
+from .outgoing import strongest_targets as strongest_targets
 from .paths import Hidden as Hidden
 from .paths import MiddleUnit as MiddleUnit
 from .paths import Paths as Paths

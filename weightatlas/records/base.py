@@ -8,6 +8,7 @@ import errno
 import html
 import json
 import os
+import re
 import secrets
 import stat
 import zipfile
@@ -23,6 +24,7 @@ from ..errors import ArgumentError, LoadError
 SCHEMA = 1
 _META = "record"
 SHORT = 32  # characters
+_TEMPORARY = re.compile(rf"\..{{0,{SHORT}}}\.[0-9a-f]{{16}}", re.S)
 
 #: Draws a record for a notebook; the package sets it, so that records need not know how pictures are made.
 display_hook: Callable[[Record], str] | None = None
@@ -82,6 +84,16 @@ def atomic_write(path: str | Path, data: bytes) -> Path:
         why = getattr(error, "strerror", None) or error
         raise LoadError(f"could not write {str(path)!r}: {why}; nothing there was changed") from error
     return path
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is that of one which :func:`atomic_write` had not finished.
+
+    Example:
+        >>> is_temporary(".atlas.json.0123456789abcdef"), is_temporary("atlas.json")
+        (True, False)
+    """
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def check_writable(path: str | Path) -> None:

@@ -6,5 +6,6 @@ from .expanded import expanded_weights as expanded_weights
 from .measuring import as_input as as_input
 from .measuring import measure as measure
 from .paths import expanded_paths as expanded_paths
+from .paths import strongest_middles as strongest_middles
 from .rules import register_rule as register_rule
 from .truth import expected_gradient as expected_gradient

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..errors import ArgumentError
 from ..network import Network
-from ..records import Paths, Replaced, Weights
+from ..records import Paths, Replaced, Weights, checked_count
 from .assembly import Progress, check_budget
 from .ends import captured_ends, checked_device
 from .expanded import expanded_weights
@@ -30,6 +30,10 @@ from .kernel import windowed
 
 #: Arrays of the result's size that are held at once.
 ARRAYS = 4
+#: Numbers that the contributions of a block of source units may take.
+BLOCK = 2**25
+#: In place of a middle unit, where fewer than asked for contribute.
+NOBODY = -1
 
 
 def expanded_paths(
@@ -183,3 +187,52 @@ def _one_window(
 
 def _united(*parts: tuple[Replaced, ...]) -> tuple[Replaced, ...]:
     return tuple({(r.module, r.became): r for part in parts for r in part}.values())
+
+
+def strongest_middles(paths: Paths, k: int = 5, *, device: Any = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """The middle units through which every source unit acts on every target unit most, and what they add.
+
+    Args:
+        paths: from :func:`expanded_paths`.
+        k: how many; fewer if there are fewer middle units.
+        device: of the computation.
+
+    Returns:
+        Numbers of middle units, int32 ``[O, I, k]``, by falling Σ over positions of the magnitude of their
+        contribution, as :meth:`~weightatlas.records.Paths.middle_top` for one pair of units; −1 where fewer
+        contribute. And the sums over positions of their contributions, float32 ``[O, I, k]``; 0 there.
+
+    Raises:
+        ArgumentError: for another ``k`` or device.
+    """
+    count = min(checked_count(k, "middle units"), paths.middle_units)
+    outer, inner = (torch.from_numpy(v).to(checked_device(device)) for v in (paths.outer, paths.inner))
+    stride = [int(s) for s in paths.inner_stride]
+    sums = outer.sum((2, 3)), inner.sum((2, 3))  # [O, M] and [M, I]
+    width = max(BLOCK // (len(outer) * paths.middle_units), 1)
+    parts = []
+    for start in range(0, inner.shape[1], width):
+        block = slice(start, start + width)
+        largest, places = _magnitudes(outer, inner[:, block], stride).topk(count, dim=0)  # of [M, O, I]
+        kept = largest > 0
+        added = sums[0].T.unsqueeze(2).expand(-1, -1, places.shape[2]).gather(0, places)
+        added = added * sums[1][:, None, block].expand(-1, len(outer), -1).gather(0, places)
+        parts.append((torch.where(kept, places, NOBODY), torch.where(kept, added, 0.0)))
+    units, added = (torch.cat(part, 2).permute(1, 2, 0).contiguous().cpu() for part in zip(*parts, strict=True))
+    return units.int().numpy(), added.float().numpy()
+
+
+def _magnitudes(outer: Tensor, inner: Tensor, stride: list[int]) -> Tensor:
+    """Σ over positions of the magnitude of each middle unit's contribution, ``[M, O, I]``."""
+    if outer.shape[2:].numel() == 1 or inner.shape[2:].numel() == 1:  # no two elements meet at a position
+        return outer.abs().sum((2, 3)).T.unsqueeze(2) * inner.abs().sum((2, 3)).unsqueeze(1)
+    targets, middles, *window = outer.shape
+    elements = window[0] * window[1]
+    # the inner kernel, once for every element of the outer one, in the common window
+    one = torch.eye(elements, dtype=outer.dtype, device=outer.device).view(elements, 1, *window)
+    found = outer.new_empty((middles, targets, inner.shape[1]))
+    for m in range(middles):
+        shifted = functional.conv_transpose2d(one, inner[m : m + 1], stride=stride)  # [elements, I, H, W]
+        made = outer[:, m].reshape(targets, elements) @ shifted.flatten(1)
+        found[m] = made.abs_().view(targets, inner.shape[1], -1).sum(2)
+    return found

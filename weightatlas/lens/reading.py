@@ -1,4 +1,4 @@
-"""Images from files: what agreement with the real network is measured on."""
+"""Images from files."""
 
 from __future__ import annotations
 
@@ -31,11 +31,21 @@ def read_images(net: Network, images: Any) -> Any:
     paths = [images] if isinstance(images, str | Path) else images
     if not isinstance(paths, Sequence) or not paths or not all(isinstance(p, str | Path) for p in paths):
         return images
+    mode = image_mode(net)
+    files = [f for p in paths for f in _files(Path(p))]
+    return [read_image(f, mode) for f in files]
+
+
+def image_mode(net: Network) -> str:
+    """The mode in which files are read for a network: ``"L"`` or ``"RGB"``.
+
+    Raises:
+        ArgumentError: for a network whose input is no image of such.
+    """
     mode = MODES.get(net.input.channels if net.input is not None and len(net.input.shape) == 3 else 0)
     if mode is None:
         raise ArgumentError(f"{net.name} takes no images with 1 or 3 channels; give its inputs as a tensor")
-    files = [f for p in paths for f in _files(Path(p))]
-    return [_read(f, mode) for f in files]
+    return mode
 
 
 def _files(path: Path) -> list[Path]:
@@ -47,8 +57,12 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, mode: str) -> np.ndarray:
-    """An image as uint8 ``[H, W, C]``."""
+def read_image(path: Path, mode: str) -> np.ndarray:
+    """An image of a file as uint8 ``[H, W, C]``.
+
+    Raises:
+        LoadError: if it cannot be read.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -1,0 +1,240 @@
+"""The jobs of each kind of work for a request."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ...errors import WeightAtlasError
+from ...lens import Photos
+from ...network import INPUT, Network
+from ...store import WantedPair, layout
+from ...store.arrays import META
+from ...store.pairs import uniform
+from .context import Settings
+from .exemplifying import EXAMPLES, watched
+from .job import Failure, Job
+from .levels import Levels, gate_between
+from .request import Request
+from .weighing import between
+
+IMAGE_AXES = 3
+EXAMPLES_AT_ONCE = 64  # units
+
+
+@dataclass
+class Draft:
+    """A plan that is being made.
+
+    Args:
+        net, settings: whose plan it is.
+        photos: images, if they are here; without them, nothing that needs them is planned.
+        seen: whether the atlas was measured on images, now or before.
+        levels: layers and how they are joined.
+        jobs, notes, failures: what was planned so far.
+        wanted: (layer, folder of a recipe) → units that are pictured.
+        shapes: (source, target) → the shape of one target unit's weights as they are kept.
+        stage: that is being planned.
+    """
+
+    net: Network
+    settings: Settings
+    photos: Photos | None
+    seen: bool
+    levels: Levels
+    jobs: list[Job] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    wanted: dict[tuple[str, str], set[int]] = field(default_factory=dict)
+    shapes: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    stage: int = 0
+
+    def add(self, job: Job) -> None:
+        """One job more, in the stage that is being planned."""
+        self.jobs.append(replace(job, stage=self.stage))
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """What must be done before weights can be read."""
+        return ("statistics",) if self.settings.measured else ()
+
+
+def pairs_within_budget(
+    draft: Draft, more: Iterable[tuple[str, str]], budget: int
+) -> tuple[list[WantedPair], list[WantedPair]]:
+    """Pairs of layers whose weights are kept, nearest first, and those that the budget leaves out."""
+    net, known = draft.net, draft.levels
+    wanted = [WantedPair(s, t, 1, _gates(net, s, t)) for s, t in known.neighbours]
+    wanted += [WantedPair(s, t, 2, m) for (s, t), m in known.two_back.items()]
+    have = {(p.source, p.target) for p in wanted}
+    wanted += [WantedPair(s, t, 0, ()) for s, t in more if (s, t) not in have]
+    kept, left_out, spent = [], [], 0
+    for pair in wanted:
+        size = _size(draft, pair)
+        if size is None:
+            continue
+        measured = WantedPair(pair.source, pair.target, pair.span, pair.middles, size)
+        fits = spent + size <= budget
+        (kept if fits else left_out).append(measured)
+        spent += size if fits else 0
+    return kept, left_out
+
+
+def _gates(net: Network, source: str, target: str) -> tuple[str, ...]:
+    found = gate_between(net, source, target) if source != INPUT else None
+    return (found,) if found else ()
+
+
+def _size(draft: Draft, pair: WantedPair) -> int | None:
+    """Bytes that the weights of a pair take; ``None``, and a failure, where there are none."""
+    own = draft.net.layers[pair.target].units
+    try:  # shapes do not depend on gates
+        one = between(_plain(draft.net), pair.source, pair.target, [0], gate="identity")
+    except WeightAtlasError as error:
+        draft.failures.append(Failure(f"weights {_named(pair)}", " ".join(str(error).split())))
+        return None
+    kept = uniform(one)[0].values
+    draft.shapes[pair.source, pair.target] = kept.shape[1:]
+    return own * kept[0].nbytes
+
+
+def _plain(net: Network) -> Network:
+    """The network without statistics: what is asked here is shapes."""
+    if net.measured is None:
+        return net
+    found = copy.copy(net)
+    found.measured = None
+    return found
+
+
+def _named(pair: WantedPair) -> str:
+    return f"{pair.target} ← {pair.source}"
+
+
+def weights(draft: Draft, pair: WantedPair) -> None:
+    """The job that multiplies a pair out."""
+    mark = f"{layout.weights_path(pair.target, pair.source)}/{META}"
+    makes = (layout.connections_path(pair.target, pair.source, "top"), mark)
+    draft.add(Job("weights", f"weights {_named(pair)}", makes, pair.target, pair.source, after=draft.gates))
+
+
+def _factors(draft: Draft, pair: WantedPair) -> None:
+    if draft.net.layers[pair.source].units < 2:
+        return
+    names = ["factors"]
+    if _spatial(draft, pair.source, pair.target):
+        names = [*(f"factors/{u}" for u in range(draft.net.layers[pair.target].units)), *names]
+    makes = tuple(layout.connections_path(pair.target, pair.source, name) for name in names)
+    after = (f"weights {_named(pair)}",)
+    draft.add(Job("factors", f"factors {_named(pair)}", makes, pair.target, pair.source, after=after))
+
+
+def about_units(draft: Draft, pairs: Sequence[WantedPair]) -> None:
+    """What weights tell of units: factors, banding, likeness."""
+    for pair in pairs:
+        if pair.span == 1 and pair.source != INPUT:
+            _factors(draft, pair)
+    draft.add(Job("banding", "banding", (layout.BANDING,)))
+    for layer in draft.levels.layers:
+        others, mark = tuple(draft.levels.reading[layer]), layout.layer_path(layer, "units")
+        draft.add(Job("units", f"units {layer}", (mark,), layer, others=others, after=draft.gates))
+
+
+def paths(draft: Draft, pair: WantedPair) -> None:
+    """The jobs that follow a pair's paths."""
+    for middle in pair.middles:
+        mark = f"{layout.paths_path(pair.target, pair.source, middle)}/{META}"
+        name = f"paths {_named(pair)} through {middle}"
+        draft.add(Job("paths", name, (mark,), pair.target, pair.source, middle, after=draft.gates))
+
+
+def agreement(draft: Draft, pair: WantedPair) -> None:
+    """The job that compares a pair with the real network, if there are images."""
+    if draft.photos is None:
+        return
+    mark = layout.connections_path(pair.target, pair.source, "agreement")
+    after = (f"weights {_named(pair)}",)
+    draft.add(Job("agreement", f"agreement {_named(pair)}", (mark,), pair.target, pair.source, after=after))
+
+
+def examples(draft: Draft, requests: Sequence[Request]) -> None:
+    """The jobs that go through the images, and those that put together what was found."""
+    net, photos = draft.net, draft.photos
+    layers = tuple(n for n in draft.levels.layers if watched(net.layers[n]))
+    images = net.input is not None and len(net.input.shape) == IMAGE_AXES
+    if not draft.seen or not layers:
+        return
+    digest = photos.digest if photos is not None else ""
+    key = hashlib.sha256("|".join((digest, *layers)).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    parts = [f"activations {key} {number}" for number in range(len(photos.parts) if photos is not None else 0)]
+    for number, name in enumerate(parts):
+        mark = f"{layout.part_path(key, number)}/{META}"
+        draft.add(Job("examples", name, (mark,), others=layers, key=key, number=number))
+    after = tuple(parts)
+    for layer in layers if photos is not None else ():
+        mark = layout.layer_path(layer, "activations")
+        draft.add(Job("examples", f"activations {layer}", (mark,), layer, key=key, after=after))
+    for request in requests if images else ():
+        for layer in (n for n in request.layers if n in layers):
+            units = request.units_of(layer, net.layers[layer].units)
+            draft.wanted.setdefault((layer, EXAMPLES), set()).update(units)
+            for batch in _batches(units, EXAMPLES_AT_ONCE) if photos is not None else ():
+                makes = tuple(layout.picture_path(layer, EXAMPLES, u) for u in batch)
+                name = f"examples {layer} {_span(batch)}"
+                draft.add(Job("examples", name, makes, layer, recipe=EXAMPLES, units=batch, key=key, after=after))
+
+
+def pictures(draft: Draft, request: Request, recipe: str) -> None:
+    """The jobs of one recipe for all layers of a request."""
+    net = draft.net
+    if net.input is None or len(net.input.shape) != IMAGE_AXES:
+        draft.notes.append(f"{net.name} takes no images, so there are no pictures of units")
+        return
+    variant = recipe.partition(".")[2]
+    for layer in (n for n in draft.levels.layers if n in request.layers and net.layers[n].grid is not None):
+        units = request.units_of(layer, net.layers[layer].units)
+        for source in _sources(draft, layer, variant):
+            folder = layout.recipe_folder(recipe, source or None)
+            after = _needs(layer, source, variant)
+            for batch in _batches(units, 1 if variant in ("diverse", "positions") else request.batch):
+                makes = tuple(layout.picture_path(layer, folder, u) for u in batch)
+                name = f"pictures {layer} {folder} {_span(batch)}"
+                draft.add(
+                    Job("pictures", name, makes, layer, source, recipe=recipe, units=batch, after=after, on_device=True)
+                )
+            if units:
+                draft.wanted.setdefault((layer, folder), set()).update(units)
+
+
+def _sources(draft: Draft, layer: str, variant: str) -> list[str]:
+    """Earlier layers over whose units pictures are made; one nameless for those of the layer itself."""
+    if variant not in ("positions", "factors"):
+        return [""]
+    made = {(j.layer, j.source) for j in draft.jobs if j.kind == ("weights" if variant == "positions" else "factors")}
+    found = [s for s in draft.levels.read_by(layer) if s != INPUT and (layer, s) in made]
+    if variant == "factors":
+        return [s for s in found if _spatial(draft, s, layer)]
+    return found
+
+
+def _spatial(draft: Draft, source: str, target: str) -> bool:
+    """Whether a unit has several positions, so that it has factors of its own."""
+    sources, height, width = draft.shapes[source, target]
+    return sources > 1 and height * width > 1
+
+
+def _needs(layer: str, source: str, variant: str) -> tuple[str, ...]:
+    return (f"{'factors' if variant == 'factors' else 'weights'} {layer} ← {source}",) if source else ()
+
+
+def _batches(units: Sequence[int], size: int) -> Iterable[tuple[int, ...]]:
+    return (tuple(units[i : i + size]) for i in range(0, len(units), size))
+
+
+def _span(units: Sequence[int]) -> str:
+    """Units in few characters, and no other units in the same."""
+    if len(units) > 1 and units[-1] - units[0] == len(units) - 1:
+        return f"{units[0]}-{units[-1]}"
+    return ",".join(map(str, units))

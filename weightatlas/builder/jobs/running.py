@@ -1,0 +1,176 @@
+"""Running one job: retried where that may help, its failures recorded, never stopping the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import LoadError, StoreError, WeightAtlasError
+from ...network import use_threads
+from .context import Context, Work
+from .describing import describe, factor, measure_bands
+from .exemplifying import exemplify, look, summarise
+from .job import Event, Failure, Job, Outcome, Tell
+from .picturing import render
+from .weighing import compare, expand, follow, take_statistics
+
+#: How often a job is tried at most: what may pass by itself, and what nobody knows.
+ATTEMPTS, SECOND_CHANCE = 3, 2
+#: Seconds before the second attempt and the third.
+PAUSES = (0.5, 4.0)
+LONGEST_ERROR = 500  # characters kept
+PASSING = ("out of memory", "allocate", "cuda error", "cudnn", "cublas", "timed out", "temporarily")
+
+#: torch and what is patched around it are not made for two jobs in one process.
+_ONE_AT_A_TIME = threading.Lock()
+_opened: dict[str, Context] = {}
+
+
+def _examples(context: Context, job: Job) -> tuple[int, int]:
+    if not job.layer:
+        return look(context, job)
+    return exemplify(context, job) if job.units else summarise(context, job)
+
+
+#: What does the work of each kind.
+WORKERS: dict[str, Callable[[Context, Job], tuple[int, int]]] = {
+    "statistics": take_statistics,
+    "weights": expand,
+    "factors": factor,
+    "banding": measure_bands,
+    "units": describe,
+    "paths": follow,
+    "agreement": compare,
+    "examples": _examples,
+    "pictures": render,
+}
+
+
+class _FailedError(Exception):
+    """Whatever a job raised; a network's own code may raise anything."""
+
+
+def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[float, ...] = PAUSES) -> Outcome:
+    """Does a job.
+
+    What may pass by itself (a store that does not answer, memory that is short) is tried again after a pause, an error
+    of ours is an answer that another attempt would give again. Of a job for several units that fails, each unit is
+    tried on its own. A store that cannot be written any more ends the build.
+
+    Args:
+        context: network, store and settings.
+        job: what is to be done.
+        tell: called when an attempt failed and another one follows.
+        pauses: seconds between attempts.
+    """
+    began = time.monotonic()
+    made, size, failure, fatal = _attempts(context, job, SECOND_CHANCE, tell, pauses)
+    failures = [failure] if failure else []
+    if failure and len(job.units) > 1 and not fatal:
+        failures, made, size = [], 0, 0
+        for unit in job.units:
+            one = dataclasses.replace(job, units=(unit,))
+            more, bytes_, single, fatal = _attempts(context, one, 1, tell, pauses)
+            made, size = made + more, size + bytes_
+            failures += [single] if single else []
+            if fatal:
+                break
+    return Outcome(job.name, made, size, time.monotonic() - began, tuple(failures), fatal)
+
+
+def _attempts(
+    context: Context, job: Job, chances: int, tell: Tell | None, pauses: tuple[float, ...]
+) -> tuple[int, int, Failure | None, str]:
+    """Files made, their size, the failure, and why the build cannot go on."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            made, size = _once(context, job)
+        except _FailedError as failed:
+            error: Any = failed.__cause__
+        else:
+            return made, size, None, ""
+        if attempt >= _most(error, chances):
+            fatal = str(error) if _is_fatal(context, error) else ""
+            return 0, 0, Failure(job.name, told(error), job.units, attempt), fatal
+        if tell is not None:
+            tell(Event.of("retried", job, told(error), attempt=attempt))
+        time.sleep(pauses[min(attempt, len(pauses)) - 1] if pauses else 0)
+
+
+def _once(context: Context, job: Job) -> tuple[int, int]:
+    work = WORKERS[job.kind]
+    try:
+        return work(context, job)
+    except Exception as error:
+        raise _FailedError from error
+
+
+def _most(error: Exception, chances: int) -> int:
+    """How often what failed like this is tried."""
+    passing = isinstance(error, OSError | MemoryError) or any(w in str(error).lower() for w in PASSING)
+    ours = isinstance(error, WeightAtlasError) and not isinstance(error, LoadError)
+    return ATTEMPTS if passing and not ours else 1 if ours else chances
+
+
+def _is_fatal(context: Context, error: Exception) -> bool:
+    """Whether nothing can be written any more: the next job would end the same way."""
+    if not isinstance(error, StoreError):
+        return False
+    try:
+        context.files.write(PROBE, b"{}")
+        context.files.remove(PROBE)
+    except StoreError:
+        return True
+    return False
+
+
+#: What is written to see whether anything can be; swept away like any unfinished file.
+PROBE = ".probe.0000000000000000"
+
+
+def told(error: Exception) -> str:
+    """An error in a line, with its kind where it is none of ours."""
+    words = " ".join(str(error).split())
+    known = isinstance(error, WeightAtlasError)
+    text = words if known and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1] + "…"
+
+
+def run_on_worker(key: str, job: Job, *after: Any) -> Outcome:
+    """Does a job on a worker that was given the work with :func:`install`; what it waits for is only awaited."""
+    with _ONE_AT_A_TIME:
+        work = _installed[key]
+        if key not in _opened:
+            use_threads(work.threads)
+            _opened[key] = work.open()
+        found = run(_opened[key], job)
+    return dataclasses.replace(found, where=worker_name())
+
+
+_installed: dict[str, Work] = {}
+
+
+def install(work: Work) -> None:
+    """Makes a build's work known to this process."""
+    _installed[work.key] = work
+
+
+def forget(key: str) -> None:
+    """Drops a build's network and settings from this process."""
+    _installed.pop(key, None)
+    _opened.pop(key, None)
+
+
+def worker_name() -> str:
+    """The address of the dask worker that this runs on, ``""`` elsewhere."""
+    try:
+        from distributed import get_worker
+
+        return str(get_worker().address)
+    except (ImportError, ValueError):
+        return ""

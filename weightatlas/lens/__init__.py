@@ -1,0 +1,7 @@
+"""What a network does on images: reading them, activations of units."""
+
+from .collection import Photos as Photos
+from .collection import photos_from as photos_from
+from .reading import read_images as read_images
+from .streaming import Activity as Activity
+from .streaming import activity as activity

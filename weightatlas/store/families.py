@@ -1,0 +1,60 @@
+"""Families that people named: the only file of an atlas that a build never touches."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..errors import ArgumentError, StoreError, unknown_name
+from .files import Files
+from .layout import FAMILIES
+
+LONGEST_NAME = 200
+
+
+def read(files: Files) -> list[dict[str, Any]]:
+    """The named families: ``{"name", "layer", "units", "by": "people"}`` each.
+
+    Raises:
+        StoreError: if the file cannot be read.
+    """
+    data = files.read_if_there(FAMILIES)
+    if data is None:
+        return []
+    try:
+        rows = json.loads(data)["families"]
+        return [_family(str(r["name"]), str(r["layer"]), [int(u) for u in r["units"]]) for r in rows]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{FAMILIES} in {files.where!r} cannot be read ({error!r}). It holds what people named, so nothing removes "
+            "it: mend it, or move it away"
+        ) from error
+
+
+def _family(name: str, layer: str, units: list[int]) -> dict[str, Any]:
+    return {"name": name, "layer": layer, "units": units, "by": "people"}
+
+
+def put(files: Files, name: str, layer: str, units: list[int]) -> list[dict[str, Any]]:
+    """Adds a family, or replaces the one of that name, and returns all."""
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        raise ArgumentError(f"a family's name is 1 to {LONGEST_NAME} characters, not {name!r}")
+    rows = [r for r in read(files) if r["name"] != name]
+    return _write(files, [*rows, _family(name, layer, units)])
+
+
+def drop(files: Files, name: str) -> list[dict[str, Any]]:
+    """Removes a family and returns those that are left.
+
+    Raises:
+        UnknownNameError: if there is none of that name.
+    """
+    rows = read(files)
+    if name not in [r["name"] for r in rows]:
+        raise unknown_name("family that was named", str(name), [r["name"] for r in rows])
+    return _write(files, [r for r in rows if r["name"] != name])
+
+
+def _write(files: Files, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    files.write(FAMILIES, (json.dumps({"families": rows}, indent=1) + "\n").encode())
+    return rows

@@ -1,0 +1,56 @@
+"""What an atlas says it is: its format and schema, and how older ones become what this version reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import StoreError
+from .layout import SCHEMA
+
+FORMAT = "weightatlas"
+
+#: Schema → what turns a document of it into one of the next.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def migrated(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """``model.json`` or ``atlas.json`` as this version of the package writes it.
+
+    Raises:
+        StoreError: for a newer schema, an older one that nothing is known of, or what is no atlas.
+    """
+    schema = document.get("schema")
+    if document.get("format") != FORMAT or isinstance(schema, bool) or not isinstance(schema, int):
+        raise StoreError(f"{where!r} is no atlas: it says format {document.get('format')!r}, schema {schema!r}")
+    if schema > SCHEMA:
+        raise StoreError(
+            f"{where!r} was built by a newer weightatlas (schema {schema}, this version reads up to {SCHEMA}); upgrade "
+            "with pip install --upgrade weightatlas"
+        )
+    while schema < SCHEMA:
+        if schema not in MIGRATIONS:
+            raise StoreError(f"{where!r} has schema {schema}, which weightatlas never wrote; build it anew elsewhere")
+        document = MIGRATIONS[schema](document)
+        schema += 1
+        document["schema"] = schema
+    return document
+
+
+#: What ``model.json`` must hold, and of which kind.
+IDENTITY: Mapping[str, type | tuple[type, ...]] = {
+    "model": dict, "input": dict, "seed": int, "gate": (str, int, float), "measured": bool,
+}  # fmt: skip
+
+
+def checked_identity(identity: dict[str, Any], where: str) -> dict[str, Any]:
+    """The content of ``model.json``, if it is complete.
+
+    Raises:
+        StoreError: if it is not.
+    """
+    wrong = [k for k, kind in IDENTITY.items() if not isinstance(identity.get(k), kind)]
+    model = identity.get("model")
+    if not wrong and isinstance(model, dict) and all(isinstance(model.get(k), str) for k in ("name", "weights_hash")):
+        return identity
+    raise StoreError(f"{where!r} is no complete atlas: its model.json has no usable {', '.join(wrong) or 'model'}")
