@@ -16,7 +16,7 @@ from . import checking, families, layout, pairs, pictures
 from .arrays import Group
 from .files import Files
 from .manifest import checked_identity, migrated
-from .overview import NOT_MEASURED
+from .overview import NOT_MEASURED, has_wall
 from .places import open_files
 from .sealing import parsed
 from .unit import UnitPage, unit_page
@@ -162,7 +162,7 @@ class Atlas:
             UnknownNameError: if there are none.
         """
         known = self.layer(layer)["pictures"]
-        for recipe in ("display", "max", "quick", *(r for r in known if "." not in r and r != "examples")):
+        for recipe in ("display", "max", "quick", *(r for r in known if has_wall(r))):
             if known.get(recipe, {}).get("made"):
                 return recipe
         raise UnknownNameError(f"there are no pictures of {layer!r} in this atlas yet")
@@ -258,6 +258,11 @@ class Atlas:
 
     def _repr_html_(self) -> str:
         """How a notebook shows the atlas."""
-        import html
+        from html import escape
 
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        done = self.coverage
+        counts = {**{k: v for k, v in done.items() if k != "pictures"}, **done["pictures"]}
+        rows = "".join(
+            f"<tr><td>{escape(k)}<td>{made}<td>of {wanted}" for k, (made, wanted) in counts.items() if wanted
+        )
+        return f"<p>{escape(self.model)}, {len(self.layers)} layers in <code>{escape(self.where)}</code><table>{rows}</table>"

@@ -9,7 +9,7 @@ from ..errors import ArgumentError
 from .arrays import META
 from .names import name_of, path_of, split_path
 
-SCHEMA = 1
+SCHEMA = 2
 
 #: The network that an atlas is of; written first, never changed.
 MODEL = "model.json"

@@ -10,8 +10,15 @@ from .layout import SCHEMA
 
 FORMAT = "weightatlas"
 
-#: Schema → what turns a document of it into one of the next.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+def _from_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 told of gates in two entries."""
+    gates = {"rule": document.pop("gate", None), "measured": document.pop("measured", None)}
+    return {**document, "gates": gates}
+
+
+#: Schema → what turns ``model.json`` or ``atlas.json`` of it into one of the next.
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 
 
 def migrated(document: dict[str, Any], where: str) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def migrated(document: dict[str, Any], where: str) -> dict[str, Any]:
     while schema < SCHEMA:
         if schema not in MIGRATIONS:
             raise StoreError(f"{where!r} has schema {schema}, which weightatlas never wrote; build it anew elsewhere")
-        document = MIGRATIONS[schema](document)
+        document = MIGRATIONS[schema](dict(document))
         schema += 1
         document["schema"] = schema
     return document
@@ -39,7 +46,7 @@ def migrated(document: dict[str, Any], where: str) -> dict[str, Any]:
 
 #: What ``model.json`` must hold, and of which kind.
 IDENTITY: Mapping[str, type | tuple[type, ...]] = {
-    "model": dict, "input": dict, "seed": int, "gate": (str, int, float), "measured": bool,
+    "model": dict, "input": dict, "seed": int, "gates": dict,
 }  # fmt: skip
 
 
@@ -50,7 +57,14 @@ def checked_identity(identity: dict[str, Any], where: str) -> dict[str, Any]:
         StoreError: if it is not.
     """
     wrong = [k for k, kind in IDENTITY.items() if not isinstance(identity.get(k), kind)]
-    model = identity.get("model")
-    if not wrong and isinstance(model, dict) and all(isinstance(model.get(k), str) for k in ("name", "weights_hash")):
-        return identity
-    raise StoreError(f"{where!r} is no complete atlas: its model.json has no usable {', '.join(wrong) or 'model'}")
+    inner = {"model": {"name": str, "weights_hash": str}, "gates": {"rule": (str, int, float), "measured": bool}}
+    wrong += [
+        f"{outer}.{k}"
+        for outer, kinds in inner.items()
+        if outer not in wrong
+        for k, kind in kinds.items()
+        if not isinstance(identity[outer].get(k), kind)
+    ]
+    if wrong:
+        raise StoreError(f"{where!r} is no complete atlas: it does not say its {', '.join(wrong)}")
+    return identity

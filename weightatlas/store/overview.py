@@ -29,6 +29,7 @@ from .walls import derive_wall
 from .wanted import Wanted, WantedPair, ranges
 
 NOT_MEASURED = "not measured"
+EXAMPLES = "examples"
 #: Connections of the whole network that are listed.
 NOTABLE = 200
 #: What of a layer's row in the table of layers is part of the overview.
@@ -64,7 +65,7 @@ class Overview:
         sheets = {}
         if walls:
             for (layer, recipe), units in self.wanted.pictures.items():
-                if listing.pictured(layer, recipe, units):
+                if has_wall(recipe) and listing.pictured(layer, recipe, units):
                     sheets[layer, recipe] = derive_wall(self.files, listing, layer, recipe, units)
         tops = {(p.source, p.target): self._top(listing, p) for p in self.wanted.pairs}
         self._put(EDGES, edges(self.wanted, tops, self._cancelled(listing)), listing)
@@ -143,8 +144,10 @@ class Overview:
             if layer == name:
                 made = listing.pictured(layer, recipe, units)
                 wall = sheets.get((layer, recipe)) or self._wall(listing, layer, recipe)
-                dead = sum(alive is False for alive in wall["alive"]) if wall else 0
-                pictures[recipe] = {"wanted": ranges(units), "made": ranges(made), "without_result": dead,
+                dead = (
+                    [u for u, alive in zip(wall["units"], wall["alive"], strict=True) if alive is False] if wall else []
+                )
+                pictures[recipe] = {"wanted": ranges(units), "made": ranges(made), "without_result": ranges(dead),
                                     "wall": wall is not None}  # fmt: skip
         return {
             **{k: row[k] for k in LAYER_FACTS if k in row},
@@ -205,6 +208,11 @@ class Overview:
             "agreement": [sum(listing.has(p, "agreement") for p in w.pairs), len(w.pairs) if w.images else 0],
             "pictures": recipes,
         }
+
+
+def has_wall(recipe: str) -> bool:
+    """Whether pictures are one a unit, so that a wall of them can be looked at; mosaics are not."""
+    return "." not in recipe and recipe != EXAMPLES
 
 
 def edges(wanted: Wanted, tops: Mapping[Any, dict[str, Any] | None], cancelled: list[list[Any]]) -> dict[str, Any]:

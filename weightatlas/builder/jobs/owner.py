@@ -54,7 +54,7 @@ class Owner:
     def settings(self) -> Settings:
         """What holds for every job."""
         i = self.identity
-        return Settings(i["model"]["weights_hash"], i["gate"], i["seed"], i["measured"])
+        return Settings(i["model"]["weights_hash"], i["gates"]["rule"], i["seed"], i["gates"]["measured"])
 
     def record(self, request: Request | None, device: Any) -> None:
         """Notes what is asked now, and what with."""
@@ -121,7 +121,7 @@ class Owner:
                 graph = {"model": self.net.name, "notes": [str(error)], "nodes": [], "edges": []}
             self._put(layout.GRAPH, graph, listing)
         mark = f"{layout.STATISTICS}/zarr.json"
-        if self.identity["measured"] and self.net.measured is not None and mark not in listing:
+        if self.settings.measured and self.net.measured is not None and mark not in listing:
             for path, data in pairs.record_group(self.net.measured).items():
                 self.files.write(f"{layout.STATISTICS}/{path}", data)
                 listing.sizes[f"{layout.STATISTICS}/{path}"] = len(data)
@@ -164,8 +164,9 @@ def owning(net: Network, files: Files, asked: dict[str, Any], measured: bool) ->
         files.remove(PROBE)
         files.sweep()
         owner = found(net, files, asked, measured)
-        if not files.exists(layout.MODEL):
-            files.write(layout.MODEL, document(owner.identity, indent=1))
+        data = document(owner.identity, indent=1)
+        if files.read_if_there(layout.MODEL) != data:  # new, or of an older schema
+            files.write(layout.MODEL, data)
         files.marker = layout.MODEL
         yield owner
 
@@ -184,8 +185,7 @@ def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, 
         },
         "input": json.loads(json.dumps(asdict(spec))),
         "seed": asked["seed"] if asked["seed"] is not None else 0,
-        "gate": asked["gate"] if asked["gate"] is not None else "expected",
-        "measured": measured,
+        "gates": {"rule": asked["gate"] if asked["gate"] is not None else "expected", "measured": measured},
     }
 
 
@@ -241,11 +241,11 @@ def _check_network(net: Network, files: Files, identity: dict[str, Any]) -> None
 
 
 def _check_settings(identity: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name in ("seed", "gate"):
-        if asked[name] is not None and asked[name] != identity[name]:
+    for name, before in (("seed", identity["seed"]), ("gate", identity["gates"]["rule"])):
+        if asked[name] is not None and asked[name] != before:
             raise ArgumentError(
-                f"this atlas was begun with {name}={identity[name]!r}, now {name}={asked[name]!r} came in; leave it "
-                "out, or build into another folder"
+                f"this atlas was begun with {name}={before!r}, now {name}={asked[name]!r} came in; leave it out, or "
+                "build into another folder"
             )
 
 

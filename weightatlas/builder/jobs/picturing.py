@@ -192,4 +192,6 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     number = value.item() if isinstance(value, np.generic) else value
-    return number if isinstance(number, int) or np.isfinite(number) else None
+    if isinstance(number, int):
+        return number
+    return float(f"{number:.6g}") if np.isfinite(number) else None
