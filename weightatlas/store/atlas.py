@@ -265,4 +265,5 @@ class Atlas:
         rows = "".join(
             f"<tr><td>{escape(k)}<td>{made}<td>of {wanted}" for k, (made, wanted) in counts.items() if wanted
         )
-        return f"<p>{escape(self.model)}, {len(self.layers)} layers in <code>{escape(self.where)}</code><table>{rows}</table>"
+        head = f"<p>{escape(self.model)}, {len(self.layers)} layers in <code>{escape(self.where)}</code>"
+        return f"{head}<table>{rows}</table>"
