@@ -22,7 +22,6 @@ _TOKEN = re.compile(r"~([a-z])|~([0-2][0-9]{2})|([a-z0-9._-])")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)")
 
 
-@lru_cache(maxsize=4096)
 def path_of(name: str) -> str:
     """The path of a layer's name: one component, or several joined by ``/`` for a very long name.
 
@@ -35,6 +34,11 @@ def path_of(name: str) -> str:
     """
     if not isinstance(name, str) or not name:
         raise ArgumentError(f"a layer's name is a string of at least one character, not {name!r}")
+    return _path(name)
+
+
+@lru_cache(maxsize=4096)
+def _path(name: str) -> str:
     pieces: list[list[str]] = [[]]
     for token in (t for c in name for t in _tokens(c)):
         if sum(map(len, pieces[-1])) + len(token) > LONGEST:
