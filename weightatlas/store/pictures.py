@@ -70,6 +70,8 @@ def decoded(data: bytes, where: str) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _opened(data: bytes, where: str) -> tuple[Image.Image, dict[str, Any]]:
+    if not is_whole(data):  # first: on damaged files PIL warns and raises as it likes
+        raise StoreError(f"{where} is damaged: its checksum is missing or differs from its content; {MEND}")
     try:
         image = Image.open(io.BytesIO(data), formats=["WEBP"])
         about = json.loads(image.getexif()[DESCRIPTION])
@@ -77,8 +79,6 @@ def _opened(data: bytes, where: str) -> tuple[Image.Image, dict[str, Any]]:
     except (OSError, UnidentifiedImageError, ValueError, KeyError, TypeError, AttributeError, SyntaxError,
             Image.DecompressionBombError) as error:  # fmt: skip
         raise StoreError(f"{where} is damaged: no picture that says what it is ({error!r}); {MEND}") from error
-    if not is_whole(data):
-        raise StoreError(f"{where} is damaged: its checksum differs from its content; {MEND}")
     return image, about
 
 
