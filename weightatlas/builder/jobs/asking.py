@@ -11,10 +11,11 @@ from ...lens import Photos, photos_from
 from ...network import Network
 from ...store import Files, Listing, open_files
 from ...weights import checked_device
+from ...weights.gates import checked_gate
 from .job import Job
 from .owner import Owner, found, owning
 from .planning import KINDS, Plan, planned
-from .request import STYLES, VARIANTS, Request, requested
+from .request import STYLES, VARIANTS, Request, listed, requested
 
 
 @dataclass
@@ -53,7 +54,10 @@ class Asked:
             raise ArgumentError(f"seed={seed!r} must be an integer of at least 0")
         if gate is not None and (isinstance(gate, bool) or not isinstance(gate, str | int | float)):
             raise ArgumentError(f"an atlas keeps gate={gate!r} in its overview: give a name or a number")
-        pairs = tuple(pairs)
+        if gate is not None:
+            checked_gate(gate)
+        pairs = () if pairs is None else pairs
+        pairs = listed(pairs, str, "pairs= takes pairs (source layer, target layer)")
         given = (layers, units, recipes, budget, batch, pairs or None)
         request = None
         if any(g is not None for g in given):
@@ -110,7 +114,7 @@ class Asked:
 def _kinds(only: Any) -> frozenset[str] | None:
     if only is None:
         return None
-    named = [only] if isinstance(only, str) else list(only)
+    named = listed(only, str, "only= takes kinds of jobs and recipes")
     known = [*KINDS, *STYLES, *VARIANTS, *(f"{s}.{v}" for s in STYLES for v in VARIANTS)]
     for name in named:
         if name not in known and not str(name).startswith("own-"):

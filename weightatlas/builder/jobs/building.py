@@ -15,7 +15,7 @@ from ...network import Network
 from ...store import Atlas, Listing
 from ...store.checking import parts_in
 from .asking import Asked
-from .cluster import on_cluster
+from .cluster import Runner, on_cluster
 from .context import Context
 from .job import Event, Job, Outcome, Tell
 from .local import in_process
@@ -100,14 +100,16 @@ def build(
         net, path, images=images, layers=layers, units=units, recipes=recipes, pairs=pairs, budget=budget, batch=batch,
         device=device, only=only, force=force, seed=seed, gate=gate,
     )  # fmt: skip
+    run = in_process if executor is None else on_cluster(executor, asked.files)
+    asked.look()  # what does not belong here is refused before anything is touched
     with asked.owner() as owner, halt.on_signals():
-        _work(asked, owner, executor, tell, halt)
+        _work(asked, owner, run, tell, halt)
     if halt.signal:
         raise KeyboardInterrupt(f"stopped by {halt.signal}; build again to go on")
     return Atlas(asked.files)
 
 
-def _work(asked: Asked, owner: Owner, executor: Any, tell: Tell, stop: Stop) -> None:
+def _work(asked: Asked, owner: Owner, run: Runner, tell: Tell, stop: Stop) -> None:
     """Plans, and does what is missing."""
     listing = Listing(asked.files.sizes())
     everything, now = asked.plan(owner)
@@ -123,7 +125,6 @@ def _work(asked: Asked, owner: Owner, executor: Any, tell: Tell, stop: Stop) -> 
     recipes = {name: s for r in owner.requests for name, s in r.own.items()}
     settings = dataclasses.replace(owner.settings, device=asked.device)
     context = Context(asked.net, asked.files, settings, recipes, asked.photos)
-    run = in_process if executor is None else on_cluster(executor)
     fatal = _follow(run(context, jobs, tell, stop), jobs, owner, listing, tell)
     if fatal:
         raise StoreError(f"{fatal}. What was made before stays; build again to go on")

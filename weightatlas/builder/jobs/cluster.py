@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...errors import ArgumentError, MissingPackageError, StoreError, WeightAtlasError
+from ...store import Files
 from .context import Context, Source, Work
 from .job import GPU, Event, Failure, Job, Outcome, Tell
 from .running import forget, install, run_on_worker, told
@@ -32,15 +33,17 @@ MANY = "pip install 'weightatlas[dask]'"
 Runner = Callable[[Context, Sequence[Job], Tell, Stop], Iterator[Outcome]]
 
 
-def on_cluster(executor: Any) -> Runner:
+def on_cluster(executor: Any, files: Files) -> Runner:
     """What does jobs on the workers that are meant.
 
     Args:
         executor: a number of local processes, the address of a scheduler, or a ``distributed.Client``.
+        files: where they write.
 
     Raises:
         ArgumentError: for anything else.
         MissingPackageError: without dask.distributed.
+        StoreError: for a place that other processes do not reach.
     """
     try:
         import distributed
@@ -52,6 +55,8 @@ def on_cluster(executor: Any) -> Runner:
             f"executor={executor!r} is no number of workers, address of a scheduler such as tcp://host:8786, or "
             "distributed.Client"
         )
+    if count is not None and files.where.startswith("memory://"):
+        raise StoreError("memory:// lies in this process alone; other processes cannot write there")
 
     def run(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) -> Iterator[Outcome]:
         if not jobs:
@@ -78,8 +83,6 @@ def _client(executor: Any, context: Context) -> Iterator[tuple[Any, int]]:
         with client:
             yield client, 0
         return
-    if "://" in context.files.where and context.files.where.startswith("memory://"):
-        raise StoreError("memory:// lies in this process alone; other processes cannot write there")
     options: dict[str, Any] = dict(
         n_workers=executor, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
         memory_limit=0, silence_logs=50, resources={GPU: 1} if context.settings.device else {},

@@ -173,6 +173,8 @@ def owning(net: Network, files: Files, asked: dict[str, Any], measured: bool) ->
 
 def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, Any]:
     module, spec = net.require_module("an atlas")
+    if asked["gate"] == "measured" and not measured:
+        raise ArgumentError("gate='measured' needs statistics: give images=, or run wa.measure(net, images) before")
     return {
         "format": FORMAT,
         "schema": layout.SCHEMA,

@@ -117,7 +117,7 @@ def _layers(net: Network, layers: Iterable[str] | str | None) -> tuple[str, ...]
     if layers is None:
         return tuple(block_layers(net))
     found: list[str] = []
-    for name in [layers] if isinstance(layers, str) else layers:
+    for name in listed(layers, str, "layers= takes names or patterns such as 'blocks.4.*'"):
         if not isinstance(name, str):
             raise ArgumentError(f"layers= takes names or patterns such as 'blocks.4.*', not {name!r}")
         if name in net.layers or not re.search(r"[*?\[]", name):
@@ -128,6 +128,10 @@ def _layers(net: Network, layers: Iterable[str] | str | None) -> tuple[str, ...]
         if not matching:
             raise unknown_name("layer like", name, shown, hint="Patterns are matched with the layers an atlas shows")
         found += matching
+    silent = [n for n in found if not net.layers[n].units]
+    if silent or not found:
+        what = f"{silent[0]!r} has none: its output is not one tensor with channels" if silent else "none was named"
+        raise ArgumentError(f"layers= takes layers with units; {what}. net.layers lists all of {net.name}")
     order = list(net.layers)
     return tuple(sorted(dict.fromkeys(found), key=order.index))
 
@@ -149,7 +153,7 @@ def _units(net: Network, layers: Sequence[str], units: Any) -> dict[str, tuple[i
 def _recipes(net: Network, layers: Sequence[str], recipes: Any) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
     own: dict[str, dict[str, Any]] = {}
     named: list[str] = []
-    for entry in [recipes] if isinstance(recipes, str | Recipe) else recipes:
+    for entry in listed(recipes, (str, Recipe), "recipes= takes names and Recipe objects"):
         if isinstance(entry, Recipe):
             settings = entry.to_dict()
             digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -171,13 +175,33 @@ def _recipes(net: Network, layers: Sequence[str], recipes: Any) -> tuple[tuple[s
 
 
 def _pairs(net: Network, pairs: Any) -> tuple[tuple[str, str], ...]:
+    what = "pairs= takes pairs (source layer, target layer)"
     found = []
-    for pair in pairs:
-        if isinstance(pair, str) or len(tuple(pair)) != 2:
-            raise ArgumentError(f"pairs= takes pairs (source layer, target layer), not {pair!r}")
-        source, target = pair
+    for pair in listed(pairs, str, what):
+        ends = [] if isinstance(pair, str) else listed(pair, str, what)
+        if len(ends) != 2:
+            raise ArgumentError(f"{what}, not {pair!r}")
+        source, target = ends
         found.append((source if source == INPUT else net.layers[source].name, net.layers[target].name))
     return tuple(dict.fromkeys(found))
+
+
+def listed(value: Any, single: type | tuple[type, ...], what: str) -> list[Any]:
+    """Values as a list; one of a single kind counts as a list of one.
+
+    Raises:
+        ArgumentError: for what cannot be gone through, saying what is taken.
+
+    Example:
+        >>> listed("a", str, ""), listed(("a", "b"), str, "")
+        (['a'], ['a', 'b'])
+    """
+    if isinstance(value, single):
+        return [value]
+    try:
+        return list(value)
+    except TypeError as error:
+        raise ArgumentError(f"{what}, not {value!r}") from error
 
 
 def parsed_size(size: int | str) -> int:
@@ -190,7 +214,8 @@ def parsed_size(size: int | str) -> int:
         >>> parsed_size("1.5 GiB"), parsed_size("20MB"), parsed_size(7)
         (1610612736, 20000000, 7)
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(size))
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)\s*", str(size))
     if isinstance(size, bool) or match is None or match[2].lower() not in _UNITS:
         raise ArgumentError(f"budget {size!r} is no size in bytes such as 1073741824, '500 MB' or '1 GiB'")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    factor = _UNITS[match[2].lower()]
+    return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
