@@ -7,8 +7,8 @@ whatever exists is complete, and existence is the mark that something is done.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import stat
 from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +34,7 @@ class Files(ABC):
         """The content of a file.
 
         Raises:
-            StoreError: if it cannot be read; its cause is a ``FileNotFoundError`` if it is not there.
+            StoreError: if it cannot be read; :func:`is_missing` tells of its cause whether it is not there.
         """
 
     @abstractmethod
@@ -50,8 +50,8 @@ class Files(ABC):
         """Takes a file away; one that is not there is none of its business."""
 
     @abstractmethod
-    def sizes(self, below: str = "") -> dict[str, int]:
-        """Paths of all files below a folder, sorted, with their sizes in bytes; unfinished and lock files left out."""
+    def sizes(self) -> dict[str, int]:
+        """Paths of all files, sorted, with their sizes in bytes; unfinished files and the lock are left out."""
 
     @abstractmethod
     def exists(self, path: str) -> bool:
@@ -62,7 +62,7 @@ class Files(ABC):
         try:
             return self.read(path)
         except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+            if is_missing(error.__cause__):
                 return None
             raise
 
@@ -84,7 +84,7 @@ class Files(ABC):
 
     def unreadable(self, path: str, error: Exception) -> StoreError:
         """The error for a file that cannot be read."""
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
+        if is_missing(error):
             return StoreError(f"there is no {path} in {self.where!r}")
         return StoreError(f"{path} in {self.where!r} cannot be read: {why(error)}")
 
@@ -103,9 +103,7 @@ class LocalFiles(Files):
         try:
             return (self.root / path).read_bytes()
         except (OSError, ValueError) as error:
-            gone = isinstance(error, NotADirectoryError)
-            cause = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) if gone else error
-            raise self.unreadable(path, error) from cause
+            raise self.unreadable(path, error) from error
 
     def write(self, path: str, data: bytes) -> None:
         """See :meth:`Files.write`."""
@@ -118,54 +116,76 @@ class LocalFiles(Files):
     def remove(self, path: str) -> None:
         """See :meth:`Files.remove`."""
         try:
-            (self.root / path).unlink(missing_ok=True)
+            os.unlink(self.root / path)
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} in {self.where!r} cannot be removed: {why(error)}") from error
+            if not is_missing(error):
+                raise StoreError(f"{path} in {self.where!r} cannot be removed: {why(error)}") from error
         for folder in PurePosixPath(path).parents:  # folders that nothing is left in
             if folder.name:
                 with contextlib.suppress(OSError):
                     (self.root / folder).rmdir()
 
-    def sizes(self, below: str = "") -> dict[str, int]:
-        """See :meth:`Files.sizes`."""
-        start, cut = self.root / below, len(os.path.join(self.root, ""))
-        found: list[tuple[str, int]] = []
-        try:
-            kept = (e for e in _entries(start) if not is_temporary(e.name) and e.name != LOCK)
-            found.extend((e.path[cut:].replace(os.sep, "/"), e.stat().st_size) for e in kept)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise StoreError(f"{str(start)!r} cannot be listed: {why(error)}") from error
-        return dict(sorted(found))
+    def sizes(self) -> dict[str, int]:
+        """See :meth:`Files.sizes`; links to folders are not followed."""
+        found = {}
+        for path, entry in self._entries():
+            if is_listed(path):
+                try:
+                    found[path] = entry.stat().st_size
+                except OSError as error:
+                    if not is_missing(error):  # or removed meanwhile
+                        raise self._unlisted(error) from error
+        return dict(sorted(found.items()))
 
     def exists(self, path: str) -> bool:
         """See :meth:`Files.exists`."""
-        return (self.root / path).is_file()
+        try:
+            return stat.S_ISREG(os.stat(self.root / path).st_mode)
+        except (OSError, ValueError) as error:
+            if is_missing(error):
+                return False
+            raise self.unreadable(path, error) from error
 
     def sweep(self) -> int:
         """See :meth:`Files.sweep`."""
-        with contextlib.suppress(FileNotFoundError):
-            left = [e.path for e in _entries(self.root) if is_temporary(e.name)]
-            for path in left:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-            return len(left)
-        return 0
+        left = [path for path, _ in self._entries() if is_temporary(PurePosixPath(path).name)]
+        for path in left:
+            try:
+                os.unlink(self.root / path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(f"{path} in {self.where!r} cannot be removed: {why(error)}") from error
+        return len(left)
+
+    def _entries(self) -> list[tuple[str, os.DirEntry[str]]]:
+        """Every file with its path; what vanishes meanwhile is passed over."""
+        found: list[tuple[str, os.DirEntry[str]]] = []
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            try:
+                with os.scandir(self.root / below) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(f"{below}{entry.name}/")
+                        elif not entry.is_symlink() or _leads_to_file(entry):
+                            found.append((below + entry.name, entry))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._unlisted(error) from error
+        return found
+
+    def _unlisted(self, error: OSError) -> StoreError:
+        return StoreError(f"{self.where!r} cannot be listed: {why(error)}")
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Every file below a folder; folders that vanish meanwhile are passed over."""
-    found: list[os.DirEntry[str]] = []
-    waiting = [os.fspath(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    found.append(entry)
-    return found
+def _leads_to_file(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_file()
+    except OSError:  # a circle of links
+        return False
 
 
 class Overlay(Files):
@@ -178,27 +198,44 @@ class Overlay(Files):
     def __init__(self, below: Files) -> None:
         self.below, self.where = below, below.where
         self.written: dict[str, bytes] = {}
+        self.removed: set[str] = set()
 
     def read(self, path: str) -> bytes:
         """See :meth:`Files.read`."""
+        if path in self.removed:
+            gone = FileNotFoundError(path)
+            raise self.unreadable(path, gone) from gone
         return self.written[path] if path in self.written else self.below.read(path)
 
     def write(self, path: str, data: bytes) -> None:
         """See :meth:`Files.write`."""
+        self.require()
         self.written[path] = data
+        self.removed.discard(path)
 
     def remove(self, path: str) -> None:
         """See :meth:`Files.remove`."""
         self.written.pop(path, None)
+        self.removed.add(path)
 
-    def sizes(self, below: str = "") -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """See :meth:`Files.sizes`."""
-        own = {p: len(d) for p, d in self.written.items() if p.startswith(below)}
-        return dict(sorted({**self.below.sizes(below), **own}.items()))
+        both = {**self.below.sizes(), **{p: len(d) for p, d in self.written.items() if is_listed(p)}}
+        return {path: both[path] for path in sorted(both) if path not in self.removed}
 
     def exists(self, path: str) -> bool:
         """See :meth:`Files.exists`."""
-        return path in self.written or self.below.exists(path)
+        return path not in self.removed and (path in self.written or self.below.exists(path))
+
+
+def is_listed(path: str) -> bool:
+    """Whether a file counts: unfinished files and the lock do not."""
+    return path != LOCK and not is_temporary(path.rpartition("/")[2])
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether an error says that a file is not there, rather than that it cannot be reached."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError)
 
 
 def why(error: BaseException) -> str:
