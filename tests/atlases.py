@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +100,16 @@ def tree(folder: str | Path) -> dict[str, bytes]:
 
 def differences(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
     return [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+
+
+@functools.cache
+def built() -> tuple[Path, list]:
+    """A whole atlas that is read and copied but never changed, and what was told while it was built."""
+    folder = Path(tempfile.mkdtemp(prefix="atlas-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    told: list = []
+    wa.build(small(), folder / "atlas", progress=told.append, **options())
+    return folder / "atlas", told
 
 
 class Builder:
