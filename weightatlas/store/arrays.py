@@ -1,15 +1,17 @@
 """Arrays as Zarr v3 groups: named dimensions, uncompressed chunks along the first axis, a checksum on each.
 
 The zarr library encodes what is written. What is read back here is one chunk at a time, as a browser does it: raw
-little-endian numbers, followed by the four bytes of their CRC-32C.
+little-endian numbers, followed by the four bytes of their CRC-32C. So that no chunk can stand in another's place, the
+metadata holds ``chunks_sha256``: the SHA-256 of these four bytes of all chunks, in order.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from .sealing import KEY, MEND, UNSEALED, is_whole, sealed
 
 META = "zarr.json"
 CRC_BYTES = 4
+CHUNKS = "chunks_sha256"
 #: What a chunk that is missing reads as: nothing that could be taken for a result.
 NOTHING = {"f": math.nan, "i": -1, "u": 0}
 TYPES = {"float32": "<f4", "float64": "<f8", "int32": "<i4", "int64": "<i8", "uint8": "|u1"}
@@ -74,14 +77,30 @@ def group_files(arrays: Mapping[str, Named], attributes: Mapping[str, Any]) -> d
         warnings.simplefilter("ignore")
         zarr.consolidate_metadata(store)
     files = {path: made[path].to_bytes() for path in sorted(made, key=lambda p: (p == META, p.endswith(META), p))}
-    return {path: _sealed_meta(data) if path.endswith(META) else data for path, data in files.items()}
+    digests = {
+        name: _digest(files[_place(name, i, array.values.ndim)] for i in range(len(array.values) if array.split else 1))
+        for name, array in arrays.items()
+    }
+    return {path: _sealed_meta(data, path, digests) if path.endswith(META) else data for path, data in files.items()}
 
 
-def _sealed_meta(data: bytes) -> bytes:
-    """Metadata with its checksum; the copies that a group holds of its arrays' have none."""
+def _place(name: str, index: int, axes: int) -> str:
+    """The path of a chunk in its group."""
+    return f"{name}/c.{index}" + ".0" * (axes - 1)
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    """What tells chunks from others, and from the same in another order."""
+    return hashlib.sha256(b"".join(data[-CRC_BYTES:] for data in chunks)).hexdigest()
+
+
+def _sealed_meta(data: bytes, path: str, digests: Mapping[str, str]) -> bytes:
+    """Metadata with its checksums; the copies that a group holds of its arrays' have none of their own."""
     known = json.loads(data)
-    for inner in known.get("consolidated_metadata", {}).get("metadata", {}).values():
-        inner["attributes"].pop(KEY, None)
+    if path != META:
+        known["attributes"][CHUNKS] = digests[path.removesuffix(f"/{META}")]
+    for name, inner in known.get("consolidated_metadata", {}).get("metadata", {}).items():
+        inner["attributes"] = {CHUNKS: digests[name]}
     return sealed(json.dumps(known, indent=1).encode())
 
 
@@ -99,22 +118,19 @@ class Group:
     def __init__(self, files: Files, path: str) -> None:
         self.files, self.path = files, path
         where = f"{path}/{META}"
-        data = files.read(where)
+        known = _whole_json(files.read(where), where)
         try:
-            known = json.loads(data)
             self.attributes: dict[str, Any] = dict(known["attributes"])
             metadata = known["consolidated_metadata"]["metadata"]
             self.arrays = {name: _Spec.read(inner) for name, inner in metadata.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise StoreError(f"{where} is damaged: no metadata of a Zarr group ({error!r}); {MEND}") from error
-        if not is_whole(data):
-            raise StoreError(f"{where} is damaged: its checksum differs from its content; {MEND}")
         self.attributes.pop(KEY, None)
 
     def chunks(self, name: str) -> list[str]:
         """Paths of an array's chunks, relative to the group, in order."""
         spec = self.arrays[name]
-        return [f"{name}/c.{i}" + ".0" * (len(spec.shape) - 1) for i in range(spec.count)]
+        return [_place(name, i, len(spec.shape)) for i in range(spec.count)]
 
     def check_array(self, name: str) -> None:
         """Compares an array's own metadata with the group's copy of it.
@@ -123,14 +139,13 @@ class Group:
             StoreError: if it is missing or damaged.
         """
         where = f"{self.path}/{name}/{META}"
-        data = self.files.read(where)
+        known = _whole_json(self.files.read(where), where)
         try:
-            known = json.loads(data)
             same = _Spec.read(known) == self.arrays[name]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise StoreError(f"{where} is damaged: no metadata of a Zarr array ({error!r}); {MEND}") from error
-        if not same or not is_whole(data):
-            raise StoreError(f"{where} is damaged: its checksum differs from its content; {MEND}")
+        if not same:
+            raise StoreError(f"{where} is damaged: it is of another array than {self.path}/{META} says; {MEND}")
 
     def rows(self, name: str, indices: Sequence[int]) -> np.ndarray:
         """Some elements of the first axis, read from as few chunks as hold them.
@@ -140,7 +155,8 @@ class Group:
         """
         spec = self.arrays[name]
         if spec.count == spec.shape[0]:
-            return np.stack([self._chunk(name, i).reshape(spec.shape[1:]) for i in indices])
+            chunks = [self._numbers(name, i, self._chunk(name, i)) for i in indices]
+            return np.stack([numbers.reshape(spec.shape[1:]) for numbers in chunks])
         return self.whole(name)[list(indices)]
 
     def row(self, name: str, index: int) -> np.ndarray:
@@ -158,13 +174,22 @@ class Group:
             StoreError: if a chunk is missing or damaged.
         """
         spec = self.arrays[name]
-        parts = [self._chunk(name, i) for i in range(spec.count)]
+        chunks = [self._chunk(name, i) for i in range(spec.count)]
+        parts = [self._numbers(name, i, data) for i, data in enumerate(chunks)]
+        if _digest(chunks) != spec.digest:
+            raise StoreError(
+                f"{self.path}/{name} is damaged: its chunks are not those that were written, or not in their places; "
+                f"{MEND}"
+            )
         return np.concatenate(parts).reshape(spec.shape)
 
-    def _chunk(self, name: str, index: int) -> np.ndarray:
+    def _chunk(self, name: str, index: int) -> bytes:
+        return self.files.read(f"{self.path}/{_place(name, index, len(self.arrays[name].shape))}")
+
+    def _numbers(self, name: str, index: int, data: bytes) -> np.ndarray:
         spec = self.arrays[name]
-        where = f"{self.path}/{self.chunks(name)[index]}"
-        return chunk_values(self.files.read(where), spec.dtype, spec.elements, where)
+        where = f"{self.path}/{_place(name, index, len(spec.shape))}"
+        return chunk_values(data, spec.dtype, spec.elements, where)
 
 
 @dataclass(frozen=True)
@@ -173,6 +198,7 @@ class _Spec:
     dtype: np.dtype
     axes: tuple[str, ...]
     count: int
+    digest: str
 
     @property
     def elements(self) -> int:
@@ -188,7 +214,22 @@ class _Spec:
         if names != ["bytes", "crc32c"] or chunk[1:] != shape[1:]:
             raise ValueError(f"codecs {names} and chunks {chunk} of {shape} are none that weightatlas writes")
         dtype = np.dtype(TYPES[meta["data_type"]])
-        return cls(shape, dtype, tuple(meta["dimension_names"]), shape[0] // chunk[0])
+        return cls(shape, dtype, tuple(meta["dimension_names"]), shape[0] // chunk[0], meta["attributes"][CHUNKS])
+
+
+def _whole_json(data: bytes, where: str) -> dict[str, Any]:
+    """Metadata, checked.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    if not is_whole(data):
+        raise StoreError(f"{where} is damaged: its checksum is missing or differs from its content; {MEND}")
+    try:
+        known = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{where} is damaged: no JSON ({error}); {MEND}") from error
+    return known
 
 
 def chunk_values(data: bytes, dtype: np.dtype, elements: int, where: str) -> np.ndarray:
