@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import StoreError
 from .files import Files
-from .sealing import KEY, MEND, UNSEALED, is_whole, sealed
+from .sealing import KEY, MEND, UNSEALED, finite, is_whole, sealed
 
 META = "zarr.json"
 CRC_BYTES = 4
@@ -49,7 +49,7 @@ def group_files(arrays: Mapping[str, Named], attributes: Mapping[str, Any]) -> d
 
     Args:
         arrays: by name.
-        attributes: of the group, JSON.
+        attributes: of the group, JSON; NaN and infinity become null.
     """
     import zarr
     from zarr.codecs import BytesCodec, Crc32cCodec
@@ -57,7 +57,7 @@ def group_files(arrays: Mapping[str, Named], attributes: Mapping[str, Any]) -> d
 
     made: dict[str, Any] = {}
     store = MemoryStore(made)
-    group = zarr.create_group(store, zarr_format=3, attributes={**attributes, KEY: UNSEALED})
+    group = zarr.create_group(store, zarr_format=3, attributes={**finite(attributes), KEY: UNSEALED})
     for name, array in arrays.items():
         values = np.ascontiguousarray(array.values)
         group.create_array(
@@ -101,7 +101,7 @@ def _sealed_meta(data: bytes, path: str, digests: Mapping[str, str]) -> bytes:
         known["attributes"][CHUNKS] = digests[path.removesuffix(f"/{META}")]
     for name, inner in known.get("consolidated_metadata", {}).get("metadata", {}).items():
         inner["attributes"] = {CHUNKS: digests[name]}
-    return sealed(json.dumps(known, indent=1).encode())
+    return sealed(json.dumps(known, indent=1, allow_nan=False).encode())
 
 
 class Group:

@@ -46,9 +46,10 @@ def weights_files(weights: Weights, outgoing: Outgoing, positions: tuple[int, in
         positions: that each value stands for, as :func:`uniform` tells.
 
     Raises:
-        ArgumentError: for some of the units only, or weights that contain their skip path.
+        ArgumentError: for some of the units only, or in another order, or weights that contain their skip path.
     """
-    if len(weights.units) != weights.target_units or weights.source_numbers.size:
+    every = np.arange(weights.target_units)  # in order: a unit's chunk is found by its number
+    if not np.array_equal(weights.units, every) or weights.source_numbers.size:
         raise ArgumentError(f"an atlas keeps weights between all units of two layers, not {weights!r}")
     if weights.skip_values.size and weights.skip_included:
         raise ArgumentError("an atlas keeps weights without their skip path; expand with skip='exclude'")

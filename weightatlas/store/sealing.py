@@ -47,7 +47,7 @@ def is_whole(data: bytes) -> bool:
 
 def document(content: dict[str, Any], indent: int | None = None) -> bytes:
     """A JSON document with its checksum; NaN and infinity become null, which JSON has."""
-    whole = {**_finite(content), KEY: UNSEALED}
+    whole = {**finite(content), KEY: UNSEALED}
     separators = (",", ":") if indent is None else (",", ": ")
     return sealed(json.dumps(whole, indent=indent, separators=separators, allow_nan=False).encode() + b"\n")
 
@@ -74,11 +74,12 @@ def parsed(data: bytes, where: str) -> dict[str, Any]:
 MEND = "`weightatlas check DIR --repair` removes what is broken, and a build makes it again"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON-ready data with null for NaN and infinity."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
