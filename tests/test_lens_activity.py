@@ -147,6 +147,18 @@ def test_of_equally_strong_images_the_earlier_comes_first(net):
     assert found.images.tolist() == [[5, 6, 7, 2]] * 4  # in the order in which they were seen
 
 
+def test_an_image_on_which_a_unit_comes_to_nothing_is_no_peak_of_it(net):
+    batch = inputs(net, 4)
+    batch[1], batch[2, 0, 0, 0] = torch.nan, torch.inf
+    found = activity(net, ["conv"], [(batch[:2], [0, 1]), (batch[2:], [2, 3])], k=3)["conv"]
+    clean = activity(net, ["conv"], [(batch[[0]], [0]), (batch[[3]], [3])], k=3)["conv"]
+    assert {tuple(sorted(row)) for row in found.images.tolist()} <= {(NO_IMAGE, 0, 3), (0, 2, 3)}
+    bad = (found.images == 2).any(1)  # −∞ somewhere else leaves a largest number
+    assert np.array_equal(found.images[~bad], clean.images[~bad])
+    assert found.peaks[~bad] == pytest.approx(clean.peaks[~bad])
+    assert np.isnan(found.mean).all()
+
+
 def test_units_along_any_axis():
     torch.manual_seed(0)
     net = wa.load(Tokens().eval(), input=wa.InputSpec(shape=(3, 8, 12)))

@@ -34,7 +34,7 @@ class Activity:
         least, most: float64 ``[O]``: the smallest and largest activation.
         peaks: float32 ``[O, k]``: each unit's largest activation on an image, of the k images where that is largest,
             falling.
-        images: int32 ``[O, k]``: numbers of these images; −1 where there are fewer.
+        images: int32 ``[O, k]``: numbers of these images; −1 where there are fewer, or no more with a finite largest.
         places: int32 ``[O, k, 2]``: positions (y, x) of the largest activations.
     """
 
@@ -156,11 +156,13 @@ def _summed(layer: str, values: Tensor, grid: tuple[int, int], numbers: Sequence
     n, c, p = values.shape
     wide = values.double()
     peaks, where = values.max(2)  # [N, C]
+    peaks = torch.where(peaks.isfinite(), peaks, -torch.inf)  # an image on which a unit comes to NaN is no peak of it
     order = torch.sort(peaks, dim=0, descending=True, stable=True)[1][:k]
     images = torch.full((k, c), NO_IMAGE, dtype=torch.int32)
-    images[: len(order)] = torch.tensor(list(numbers), dtype=torch.int32)[order]
     best, flat = torch.full((k, c), -torch.inf), torch.zeros((k, c), dtype=torch.int64)
     best[: len(order)], flat[: len(order)] = peaks.gather(0, order), where.gather(0, order)
+    named = torch.tensor(list(numbers), dtype=torch.int32)[order]
+    images[: len(order)] = torch.where(best[: len(order)].isfinite(), named, NO_IMAGE)
     width = grid[1] if grid[0] * grid[1] == p else p
     places = torch.stack([flat // width, flat % width], 2).int()
     return Activity(

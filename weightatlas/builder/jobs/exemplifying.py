@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import StoreError
+from ...errors import ArgumentError, StoreError
 from ...figures import flat_colours
 from ...lens import Activity, Photos, activity
 from ...network import from_input
@@ -122,6 +122,8 @@ def exemplify(context: Context, job: Job) -> tuple[int, int]:
             name = photos.names[int(number)]
             told.append({"image": name, "number": int(number), "at": place.tolist(), "box": [top, left, bottom, right],
                          "activation": short(peak)})  # fmt: skip
+        if not tiles:
+            raise ArgumentError(f"{job.layer}:{unit} comes to no finite number on any of the images")
         about = {
             "what": EXAMPLES, "layer": job.layer, "unit": unit, "recipe": EXAMPLES, "columns": COLUMNS,
             "examples": told, "images": photos.to_dict(), "model": context.net.name,
