@@ -20,6 +20,9 @@ STATISTICS, PARTS = "statistics", "activations"
 
 PICTURE = ".webp"
 _RECIPE = re.compile(r"[a-z0-9-]+(\.[a-z]+)?")
+_ARRAY = re.compile(r"[a-z][a-z0-9_]*")
+_CHUNK = re.compile(r"c\.(0|[1-9][0-9]*)(\.0)*")
+_PART = re.compile(r"[0-9a-f]{8}-[0-9]{5,}")
 
 
 def weights_path(target: str, source: str) -> str:
@@ -72,16 +75,19 @@ class Place:
     """What a path is.
 
     Args:
-        kind: ``"document"``, ``"picture"``, ``"wall"``, ``"group"`` (metadata of one), ``"array"`` (a file inside a
-            group), ``"families"``, or ``"foreign"`` for what is none of an atlas's files.
+        kind: ``"document"``, ``"picture"``, ``"wall"`` (a sheet), ``"group"`` (metadata of one), ``"array"`` (a file
+            inside a group), ``"families"``, or ``"foreign"`` for what is none of an atlas's files.
+        document: which one: ``"model"``, ``"atlas"``, ``"layers"``, ``"graph"``, ``"banding"``, ``"edges"``, ``"top"``,
+            ``"agreement"``, ``"factors"``, ``"unit factors"``, ``"units"``, ``"activations"``, ``"wall"``.
         group: the path of the group, for its files.
         layer: whose document or picture it is; the target of weights.
-        source, middle: of weights and paths.
-        recipe: of pictures.
-        unit: of pictures and factors of a unit.
+        source, middle: of weights and paths; of pictures over the units of an earlier layer.
+        recipe: the folder of pictures.
+        unit: of pictures and factors of a unit; of a sheet its number.
     """
 
     kind: str
+    document: str = ""
     group: str = ""
     layer: str = ""
     source: str = ""
@@ -91,8 +97,10 @@ class Place:
 
 
 FOREIGN = Place("foreign")
-_ROOT = {MODEL: "document", MANIFEST: "document", LAYERS: "document", GRAPH: "document", BANDING: "document",
-         EDGES: "document", FAMILIES: "families"}  # fmt: skip
+_ROOT = {
+    path: Place("document", path.removesuffix(".json")) for path in (MODEL, MANIFEST, LAYERS, GRAPH, BANDING, EDGES)
+}
+_ROOT[FAMILIES] = Place("families")
 #: Documents on a pair and on a layer.
 _PAIR, _LAYER = ("top", "agreement", "factors"), ("units", "activations")
 
@@ -100,7 +108,7 @@ _PAIR, _LAYER = ("top", "agreement", "factors"), ("units", "activations")
 def place_of(path: str) -> Place:
     """What a path in an atlas is."""
     if path in _ROOT:
-        return Place(_ROOT[path])
+        return _ROOT[path]
     first, *parts = path.split("/")
     reader = {
         "weights": _in_weights,
@@ -110,7 +118,7 @@ def place_of(path: str) -> Place:
         "images": _in_images,
         "walls": _in_walls,
         STATISTICS: lambda parts: _in_group(STATISTICS, parts),
-        PARTS: lambda parts: _in_group(f"{PARTS}/{parts[0]}", parts[1:]),
+        PARTS: _in_parts,
     }.get(first)
     try:
         return reader(parts) if reader and parts else FOREIGN
@@ -128,9 +136,15 @@ def _taken(parts: list[str], names: int) -> tuple[list[str], list[str]]:
 
 
 def _in_group(group: str, rest: list[str], layer: str = "", source: str = "", middle: str = "") -> Place:
-    if not rest:
-        return FOREIGN
-    return Place("group" if rest == [META] else "array", group, layer, source, middle)
+    if rest == [META]:
+        return Place("group", group=group, layer=layer, source=source, middle=middle)
+    if len(rest) == 2 and _ARRAY.fullmatch(rest[0]) and (rest[1] == META or _CHUNK.fullmatch(rest[1])):
+        return Place("array", group=group, layer=layer, source=source, middle=middle)
+    return FOREIGN
+
+
+def _in_parts(parts: list[str]) -> Place:
+    return _in_group(f"{PARTS}/{parts[0]}", parts[1:]) if _PART.fullmatch(parts[0]) else FOREIGN
 
 
 def _in_weights(parts: list[str]) -> Place:
@@ -146,15 +160,16 @@ def _in_paths(parts: list[str]) -> Place:
 def _in_connections(parts: list[str]) -> Place:
     (target, source), rest = _taken(parts, 2)
     if len(rest) == 1 and rest[0].removesuffix(".json") in _PAIR and rest[0].endswith(".json"):
-        return Place("document", layer=target, source=source)
+        return Place("document", rest[0].removesuffix(".json"), layer=target, source=source)
     if len(rest) == 2 and rest[0] == "factors" and (unit := _number(rest[1], ".json")) is not None:
-        return Place("document", layer=target, source=source, unit=unit)
+        return Place("document", "unit factors", layer=target, source=source, unit=unit)
     return FOREIGN
 
 
 def _in_layers(parts: list[str]) -> Place:
     (layer,), rest = _taken(parts, 1)
-    return Place("document", layer=layer) if rest in [[f"{n}.json"] for n in _LAYER] else FOREIGN
+    found = [name for name in _LAYER if rest == [f"{name}.json"]]
+    return Place("document", found[0], layer=layer) if found else FOREIGN
 
 
 def _in_images(parts: list[str]) -> Place:
@@ -166,10 +181,9 @@ def _in_images(parts: list[str]) -> Place:
 def _in_walls(parts: list[str]) -> Place:
     layer, recipe, source, rest = _recipe(parts)
     if rest == ["wall.json"]:
-        return Place("document", layer=layer, recipe=recipe, source=source)
-    if len(rest) == 1 and _number(rest[0], PICTURE) is not None:
-        return Place("wall", layer=layer, recipe=recipe, source=source)
-    return FOREIGN
+        return Place("document", "wall", layer=layer, recipe=recipe, source=source)
+    number = _number(rest[0], PICTURE) if len(rest) == 1 else None
+    return FOREIGN if number is None else Place("wall", layer=layer, recipe=recipe, source=source, unit=number)
 
 
 def _recipe(parts: list[str]) -> tuple[str, str, str, list[str]]:
