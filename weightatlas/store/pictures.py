@@ -146,7 +146,7 @@ def read_pictures(files: Files, layer: str, recipe: str, units: Sequence[int]) -
         reached=numbers("reached", np.float32, np.nan),
         viewed=numbers("viewed", np.float32, np.nan),
         begun=numbers("begun", np.float32, np.nan),
-        alive=numbers("alive", bool, False),
+        alive=np.array([bool(first_number(a.get("alive", True))) for a in about]),  # crops of images do not say
         seeds=numbers("seed", np.int64, 0),
         tries=numbers("tries", np.int64, 0),
         recipe=dict(first.get("settings") or {"name": recipe}),
