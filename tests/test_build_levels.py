@@ -282,23 +282,29 @@ def transformers_nets():
     yield hub.ResNetModel(
         hub.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 1], layer_type="basic")
     ), ["embedder.embedder", *(f"encoder.stages.{s}.layers.{n}" for s, n in [(0, 0), (0, 1), (1, 0)])]  # fmt: skip
-    yield hub.ConvNextModel(hub.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2)), [
-        "embeddings",
-        "encoder.stages.0.layers.0",
-        "encoder.stages.1.downsampling_layer.1",
-        "encoder.stages.1.layers.0",
-        "encoder.stages.1.layers.1",
-    ]
+    yield (
+        hub.ConvNextModel(hub.ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 2], num_stages=2)),
+        [
+            "embeddings",
+            "encoder.stages.0.layers.0",
+            "encoder.stages.1.downsampling_layer.1",
+            "encoder.stages.1.layers.0",
+            "encoder.stages.1.layers.1",
+        ],
+    )
     yield hub.RegNetModel(
         hub.RegNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], groups_width=8)
     ), ["embedder.embedder", *(f"encoder.stages.{s}.layers.{n}" for s, n in [(0, 0), (1, 0), (1, 1)])]  # fmt: skip
-    yield hub.MobileNetV2Model(hub.MobileNetV2Config(depth_multiplier=0.25)), [
-        "conv_stem.first_conv",
-        "conv_stem.conv_3x3",
-        "conv_stem.reduce_1x1",
-        *(f"layer.{n}" for n in range(16)),
-        "conv_1x1",
-    ]
+    yield (
+        hub.MobileNetV2Model(hub.MobileNetV2Config(depth_multiplier=0.25)),
+        [
+            "conv_stem.first_conv",
+            "conv_stem.conv_3x3",
+            "conv_stem.reduce_1x1",
+            *(f"layer.{n}" for n in range(16)),
+            "conv_1x1",
+        ],
+    )
 
 
 @pytest.mark.slow

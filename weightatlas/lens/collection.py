@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..network import Network
 from ..weights import as_input
-from .reading import ENDINGS, image_mode, read_image
+from .reading import ENDINGS, check_image, image_mode, read_image
 
 #: Images in one part of the statistics of units.
 PART = 64
@@ -74,6 +74,7 @@ def photos_from(net: Network, images: Any) -> Photos | None:
 
     Raises:
         ArgumentError: if there is none, or they do not fit the network.
+        LoadError: for a file that is no image, naming it.
     """
     if images is None:
         return None
@@ -125,5 +126,7 @@ def _from_files(net: Network, paths: list[Path]) -> Photos:
             raise ArgumentError(f"there is no file or folder {path}")
         files += [f.absolute() for f in inside]
         names += [f.relative_to(path).as_posix() if path.is_dir() else f.name for f in inside]
+    for file in files:
+        check_image(file)  # what is no image is told now, not after an hour
     lines = "".join(f"{name}|{file.stat().st_size}\n" for name, file in zip(names, files, strict=True))
     return Photos(tuple(names), hashlib.sha256(lines.encode()).hexdigest(), tuple(map(str, files)))

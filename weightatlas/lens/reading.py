@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,31 @@ def read_image(path: Path, mode: str) -> np.ndarray:
     Raises:
         LoadError: if it cannot be read.
     """
+    with _opened(path) as image:
+        array = np.asarray(_eight_bit(image).convert(mode))
+    return array if array.ndim == 3 else array[..., None]
+
+
+def check_image(path: Path) -> None:
+    """Looks whether a file begins like an image; its pixels are not read.
+
+    Raises:
+        LoadError: if it does not.
+    """
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                array = np.asarray(_eight_bit(image).convert(mode))
+                yield image
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning,
             SyntaxError) as error:  # fmt: skip
         raise LoadError(f"{path} cannot be read as an image: {error}") from error
-    return array if array.ndim == 3 else array[..., None]
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -179,7 +179,8 @@ def _finish(asked: Asked, owner: Owner, everything: Plan, tell: Tell, stop: Stop
     """The overview from what really exists, and what nothing needs any more taken away."""
     listing = Listing(asked.files.sizes())
     left = everything.missing(listing)
-    if not any(job.kind == "examples" for job in left):
+    waiting = asked.photos is None and owner.images is not None  # for the images, which parts then are of
+    if not waiting and not any(job.kind == "examples" for job in left):
         for path in parts_in(listing.sizes):
             asked.files.remove(path)
             del listing.sizes[path]

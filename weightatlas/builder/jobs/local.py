@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .context import Context
-from .job import Event, Job, Outcome, Tell
-from .running import run
+from .job import Event, Failure, Job, Outcome, Tell
+from .running import held_up, run
 from .stopping import Stop
 
 
@@ -19,12 +19,14 @@ def in_process(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) ->
         tell: what happens meanwhile.
         stop: asked before every job.
     """
+    failed: list[Failure] = []
     for job in jobs:
         if stop.asked:
             return
         tell(Event.of("started", job))
         context.step = lambda done, total, job=job: tell(Event.of("step", job, done=done, of=total))
-        outcome = run(context, job, tell)
+        outcome = held_up(job, failed) or run(context, job, tell)
+        failed += outcome.failures
         yield outcome
         if outcome.fatal:
             return

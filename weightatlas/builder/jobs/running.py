@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...errors import LoadError, StoreError, WeightAtlasError
@@ -21,6 +21,9 @@ from .weighing import compare, expand, follow, take_statistics
 ATTEMPTS, SECOND_CHANCE = 3, 2
 #: Seconds before the second attempt and the third.
 PAUSES = (0.5, 4.0)
+#: What is behind errors of reading and writing that another attempt would meet again.
+LASTING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, ValueError, LookupError,
+           TypeError, AttributeError, SyntaxError, RecursionError)  # fmt: skip
 LONGEST_ERROR = 500  # characters kept
 PASSING = ("out of memory", "allocate", "cuda error", "cudnn", "cublas", "timed out", "temporarily")
 
@@ -58,7 +61,7 @@ def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[floa
 
     What may pass by itself (a store that does not answer, memory that is short) is tried again after a pause, an error
     of ours is an answer that another attempt would give again. Of a job for several units that fails, each unit is
-    tried on its own. A store that cannot be written any more ends the build.
+    tried once on its own. A store that cannot be written any more ends the build.
 
     Args:
         context: network, store and settings.
@@ -67,13 +70,13 @@ def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[floa
         pauses: seconds between attempts.
     """
     began = time.monotonic()
-    made, size, failure, fatal = _attempts(context, job, SECOND_CHANCE, tell, pauses)
+    made, size, failure, fatal = _attempts(context, job, tell, pauses)
     failures = [failure] if failure else []
     if failure and len(job.units) > 1 and not fatal:
         failures, made, size = [], 0, 0
         for unit in job.units:
             one = dataclasses.replace(job, units=(unit,))
-            more, bytes_, single, fatal = _attempts(context, one, 1, tell, pauses)
+            more, bytes_, single, fatal = _attempts(context, one, tell, None)
             made, size = made + more, size + bytes_
             failures += [single] if single else []
             if fatal:
@@ -82,9 +85,9 @@ def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[floa
 
 
 def _attempts(
-    context: Context, job: Job, chances: int, tell: Tell | None, pauses: tuple[float, ...]
+    context: Context, job: Job, tell: Tell | None, pauses: tuple[float, ...] | None
 ) -> tuple[int, int, Failure | None, str]:
-    """Files made, their size, the failure, and why the build cannot go on."""
+    """Files made, their size, the failure, and why the build cannot go on; without ``pauses`` in one attempt."""
     attempt = 0
     while True:
         attempt += 1
@@ -94,7 +97,7 @@ def _attempts(
             error: Any = failed.__cause__
         else:
             return made, size, None, ""
-        if attempt >= _most(error, chances):
+        if pauses is None or attempt >= _most(error):
             fatal = str(error) if _is_fatal(context, error) else ""
             return 0, 0, Failure(job.name, told(error), job.units, attempt), fatal
         if tell is not None:
@@ -110,11 +113,21 @@ def _once(context: Context, job: Job) -> tuple[int, int]:
         raise _FailedError from error
 
 
-def _most(error: Exception, chances: int) -> int:
+def _most(error: Exception) -> int:
     """How often what failed like this is tried."""
+    if isinstance(error, WeightAtlasError):
+        return ATTEMPTS if isinstance(error, LoadError) and _may_pass(error.__cause__) else 1
     passing = isinstance(error, OSError | MemoryError) or any(w in str(error).lower() for w in PASSING)
-    ours = isinstance(error, WeightAtlasError) and not isinstance(error, LoadError)
-    return ATTEMPTS if passing and not ours else 1 if ours else chances
+    return ATTEMPTS if passing else SECOND_CHANCE
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether a file that could not be read or written may be the next time: not if it is missing, or no such file."""
+    if cause is None or isinstance(cause, LASTING):
+        return False
+    if isinstance(cause, OSError):  # libraries that read files say by it, without a number, that they cannot
+        return cause.errno is not None or isinstance(cause, TimeoutError | ConnectionError)
+    return True
 
 
 def _is_fatal(context: Context, error: Exception) -> bool:
@@ -141,14 +154,31 @@ def told(error: Exception) -> str:
     return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1] + "…"
 
 
-def run_on_worker(key: str, job: Job, *after: Any) -> Outcome:
-    """Does a job on a worker that was given the work with :func:`install`; what it waits for is only awaited."""
+def held_up(job: Job, failures: Iterable[Failure]) -> Outcome | None:
+    """What becomes of a job that reads what could not be made; ``None`` if it reads none of that."""
+    for failure in failures:
+        if failure.job in job.after:
+            words = f"it reads what {failure.job!r} could not make: {failure.error}"
+            return Outcome(job.name, failures=(Failure(job.name, words, job.units, 0),))
+    return None
+
+
+def run_on_worker(key: str, job: Job, *after: Outcome) -> Outcome:
+    """Does a job on a worker that was given the work with :func:`install`, unless one that it reads has failed.
+
+    What is there already is not made again: that happens where the worker that had made it died before another job
+    had read its outcome.
+    """
+    stopped = held_up(job, [failure for outcome in after for failure in outcome.failures])
+    if stopped is not None:
+        return stopped
     with _ONE_AT_A_TIME:
         work = _installed[key]
         if key not in _opened:
             use_threads(work.threads)
             _opened[key] = work.open()
-        found = run(_opened[key], job)
+        context = _opened[key]
+        found = Outcome(job.name) if all(map(context.files.exists, job.makes)) else run(context, job)
     return dataclasses.replace(found, where=worker_name())
 
 
