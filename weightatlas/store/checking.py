@@ -10,25 +10,15 @@ from typing import Any
 from ..errors import StoreError
 from . import families
 from .arrays import META, Group
-from .files import Files
-from .layout import (
-    EDGES,
-    MANIFEST,
-    MODEL,
-    PARTS,
-    Place,
-    connections_path,
-    layer_path,
-    paths_path,
-    picture_path,
-    place_of,
-    weights_path,
-)
+from .contents import document_fault, group_fault, picture_fault
+from .counting import counted
+from .files import Files, UnreadableError
+from .layout import MANIFEST, MODEL, PARTS, Place, connections_path, place_of, wall_path
 from .manifest import checked_identity, migrated
 from .pictures import decoded
 from .places import open_files
-from .sealing import parsed
-from .wanted import numbers_in
+from .sealing import MEND, parsed
+from .walls import WALL
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Problem:
     remove: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}"
+        return self.what if self.what.startswith(self.path) else f"{self.path}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ def check_atlas(path: str | Path | Files, repair: bool = False) -> Report:
     _check_schema(files)
     places = {path: place_of(path) for path in sizes}
     foreign = tuple(path for path, place in places.items() if place.kind == "foreign")
-    problems = list(_documents(files, places))
+    problems = [_asking(problem) for problem in _documents(files, places)]
     own = _weights_hash(files, sizes, problems)
     problems += [*_pictures(files, places, own), *_groups(files, places, own)]
     problems += _missing(files, sizes, {p.path for p in problems})
@@ -130,18 +120,35 @@ def _check_schema(files: Files) -> None:
             migrated(found, files.where)
 
 
+def _problem(path: str, error: StoreError, remove: tuple[str, ...]) -> Problem:
+    """What is wrong with a file. One that merely cannot be read now may be whole, and stays."""
+    return Problem(path, str(error).removesuffix(f"; {MEND}"), () if isinstance(error, UnreadableError) else remove)
+
+
 def _documents(files: Files, places: dict[str, Place]) -> Iterator[Problem]:
     for path, place in places.items():
+        remove = (path,)
+        if place.document == "unit factors":  # which are made together
+            remove = (path, connections_path(place.layer, place.source, "factors"))
         try:
             if place.kind == "document":
                 found = parsed(files.read(path), path)
                 if path in (MODEL, MANIFEST):
-                    checked_identity(migrated(found, files.where), files.where)
+                    found = checked_identity(migrated(found, files.where), files.where)
+                if fault := document_fault(place, found):
+                    yield Problem(path, fault, remove)
             elif place.kind == "families":
                 families.read(files)
         except StoreError as error:
-            mark = (connections_path(place.layer, place.source, "factors"),) if place.unit is not None else ()
-            yield Problem(path, str(error), () if place.kind == "families" else (path, *mark))
+            yield _problem(path, error, () if place.kind == "families" else remove)
+
+
+def _asking(problem: Problem) -> Problem:
+    """A problem; with that of the overview goes what whoever mends it must know."""
+    if problem.path != MANIFEST:
+        return problem
+    what = f"{problem.what}. What was asked of the atlas stood only there: build with the same arguments again"
+    return Problem(MANIFEST, what, problem.remove)
 
 
 def _weights_hash(files: Files, sizes: dict[str, int], problems: list[Problem]) -> str:
@@ -170,24 +177,25 @@ def _pictures(files: Files, places: dict[str, Place], weights_hash: str) -> Iter
     for path, place in places.items():
         if place.kind not in ("picture", "wall"):
             continue
-        wall = f"walls/{path.split('/', 1)[1].rpartition('/')[0]}/wall.json"
+        remove = (path, wall_path(place.layer, place.recipe, WALL))  # so that the sheets are made again
         try:
             about = decoded(files.read(path), path)[1]
-            if (about.get("layer"), about.get("unit", place.unit)) != (place.layer, place.unit):
-                what = f"it is the picture of {about.get('layer')}:{about.get('unit')}"
-                yield Problem(path, what, (path, wall))
-            elif weights_hash and about.get("weights_hash", weights_hash) != weights_hash:
-                yield Problem(path, _foreign(str(about["weights_hash"]), weights_hash), (path, wall))
         except StoreError as error:
-            yield Problem(path, str(error), (path, wall))
+            yield _problem(path, error, remove)
+            continue
+        fault = picture_fault(place, about)
+        if not fault and weights_hash and about.get("weights_hash", weights_hash) != weights_hash:
+            fault = _foreign(str(about["weights_hash"]), weights_hash)
+        if fault:
+            yield Problem(path, fault, remove)
 
 
 def _groups(files: Files, places: dict[str, Place], weights_hash: str) -> Iterator[Problem]:
     """Arrays: every group must be complete; what lies outside of one was left by a build that was killed."""
-    inside: dict[str, list[str]] = {}
+    inside: dict[str, set[str]] = {}
     for path, place in places.items():
         if place.kind in ("group", "array"):
-            inside.setdefault(place.group, []).append(path)
+            inside.setdefault(place.group, set()).add(path)
     for group, paths in inside.items():
         mark = f"{group}/{META}"
         if mark not in paths:
@@ -195,28 +203,28 @@ def _groups(files: Files, places: dict[str, Place], weights_hash: str) -> Iterat
         try:
             opened = Group(files, group)
         except StoreError as error:
-            yield Problem(mark, str(error), (mark,))
+            yield _problem(mark, error, (mark,))
             continue
-        found = _hash_of(opened)
-        if found and weights_hash and found != weights_hash:
-            yield Problem(mark, _foreign(found, weights_hash), (mark,))
+        fault, found = group_fault(places[mark], opened.attributes), _hash_of(opened)
+        if not fault and found and weights_hash and found != weights_hash:
+            fault = _foreign(found, weights_hash)
+        if fault:
+            yield Problem(mark, fault, (mark,))
             continue
-        yield from _arrays(files, opened, set(paths))
+        yield from _arrays(files, opened, paths)
 
 
 def _arrays(files: Files, group: Group, paths: set[str]) -> Iterator[Problem]:
     mark = f"{group.path}/{META}"
     expected = {mark}
     for name in group.arrays:
-        own = f"{group.path}/{name}/{META}"
-        expected |= {own, *(f"{group.path}/{c}" for c in group.chunks(name))}
+        expected |= {f"{group.path}/{name}/{META}", *(f"{group.path}/{c}" for c in group.chunks(name))}
         try:
             group.check_array(name)
             group.whole(name)
         except StoreError as error:
-            yield Problem(own, str(error), (mark,))
-    extra = sorted(paths - expected)
-    for path in extra:
+            yield _problem(f"{group.path}/{name}", error, (mark,))
+    for path in sorted(paths - expected):
         yield Problem(path, "it belongs to no array of its group", (path,))
 
 
@@ -228,38 +236,19 @@ def _hash_of(group: Group) -> str:
 def _missing(files: Files, sizes: dict[str, int], broken: set[str]) -> Iterator[Problem]:
     """What the overview counts as made must be there; a build makes it again."""
     if MANIFEST not in sizes:
-        yield Problem(MANIFEST, "it is missing; a build derives it from the rest")
+        yield _asking(Problem(MANIFEST, "it is missing; a build derives it from the rest"))
         return
     if MANIFEST in broken:
         return
-    known = parsed(files.read(MANIFEST), MANIFEST)
-    for path in (MODEL, EDGES):
+    for path in counted(migrated(parsed(files.read(MANIFEST), MANIFEST), files.where)):
+        if path in broken:
+            continue
         if path not in sizes:
-            yield Problem(path, "it is missing; a build makes it again")
-    for path in _counted(known):
-        if path not in sizes and path not in broken:
             yield Problem(path, "the overview counts it, but it is missing; a build makes it again")
-
-
-def _counted(known: dict[str, Any]) -> Iterator[str]:
-    """Paths of everything that an overview says is made."""
-    for row in known["layers"]:
-        if row["described"]:
-            yield layer_path(row["name"], "units")
-        if row["activations"] is True:
-            yield layer_path(row["name"], "activations")
-        for recipe, pictures in row["pictures"].items():
-            yield from (picture_path(row["name"], recipe, unit) for unit in numbers_in(pictures["made"]))
-    for pair in known["pairs"]:
-        ends = pair["target"], pair["source"]
-        if pair["made"]:
-            yield f"{weights_path(*ends)}/{META}"
-            yield connections_path(*ends, "top")
-        if pair["factors"]:
-            yield connections_path(*ends, "factors")
-        if isinstance(pair["agreement"], dict):
-            yield connections_path(*ends, "agreement")
-        yield from (f"{paths_path(*ends, middle)}/{META}" for middle, _ in pair["paths"])
+        elif place_of(path).document == "wall":
+            for sheet in parsed(files.read(path), path)["sheets"]:
+                if sheet not in sizes:
+                    yield Problem(sheet, f"{path} tells of it, but it is missing; a build makes it again", (path,))
 
 
 def parts_in(sizes: dict[str, int]) -> list[str]:

@@ -18,6 +18,10 @@ from ..records import atomic_write, is_temporary
 LOCK = ".lock"
 
 
+class UnreadableError(StoreError):
+    """A file that cannot be read now, so that nothing is known of it: it may be whole."""
+
+
 class Files(ABC):
     """Named pieces of bytes below one place.
 
@@ -86,7 +90,7 @@ class Files(ABC):
         """The error for a file that cannot be read."""
         if is_missing(error):
             return StoreError(f"there is no {path} in {self.where!r}")
-        return StoreError(f"{path} in {self.where!r} cannot be read: {why(error)}")
+        return UnreadableError(f"{path} in {self.where!r} cannot be read: {why(error)}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where!r})"

@@ -12,8 +12,10 @@ FORMAT = "weightatlas"
 
 
 def _from_1(document: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 told of gates in two entries."""
+    """Schema 1 told of gates in two entries, and not whether banding was measured."""
     gates = {"rule": document.pop("gate", None), "measured": document.pop("measured", None)}
+    if "coverage" in document:
+        document["coverage"] = {"banding": [0, 1], **document["coverage"]}
     return {**document, "gates": gates}
 
 

@@ -5,11 +5,11 @@ Only the owner of a build writes these. They hold nothing that could not be deri
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .arrays import META, Group
 from .files import Files
 from .layout import (
     BANDING,
@@ -20,12 +20,13 @@ from .layout import (
     connections_path,
     layer_path,
     paths_path,
+    wall_path,
     weights_path,
 )
 from .listing import Listing
 from .names import path_of
 from .sealing import document, parsed
-from .walls import derive_wall
+from .walls import WALL, derive_wall
 from .wanted import Wanted, WantedPair, ranges
 
 NOT_MEASURED = "not measured"
@@ -99,17 +100,16 @@ class Overview:
         rows = []
         for pair in self.wanted.pairs:
             for middle in listing.middles(pair):
-                path = f"{paths_path(pair.target, pair.source, middle)}/zarr.json"
-                about = self._attributes(listing, path)
+                about = self._attributes(listing, paths_path(pair.target, pair.source, middle))
                 for unit, source_unit, *numbers in about.get("cancelled", []):
                     rows.append([pair.target, unit, pair.source, source_unit, middle, *numbers])
         return rows
 
-    def _attributes(self, listing: Listing, path: str) -> dict[str, Any]:
-        size = listing.sizes[path]
-        if path not in self._read or self._read[path][0] != size:
-            self._read[path] = size, json.loads(self.files.read(path))["attributes"].get("weightatlas", {})
-        return self._read[path][1]
+    def _attributes(self, listing: Listing, group: str) -> dict[str, Any]:
+        size = listing.sizes[f"{group}/{META}"]
+        if group not in self._read or self._read[group][0] != size:
+            self._read[group] = size, Group(self.files, group).attributes.get("weightatlas", {})
+        return self._read[group][1]
 
     def _content(
         self, listing: Listing, tops: Mapping[Any, dict[str, Any] | None], sheets: Mapping[Any, dict[str, Any]]
@@ -159,7 +159,7 @@ class Overview:
         }
 
     def _wall(self, listing: Listing, layer: str, recipe: str) -> dict[str, Any] | None:
-        return self.document(listing, f"walls/{path_of(layer)}/{recipe}/wall.json")
+        return self.document(listing, wall_path(layer, recipe, WALL))
 
     def _pair(self, listing: Listing, pair: WantedPair, top: dict[str, Any] | None) -> dict[str, Any]:
         found = {
@@ -206,6 +206,7 @@ class Overview:
             "paths": [sum(len(listing.middles(p)) for p in w.pairs), sum(len(p.middles) for p in w.pairs)],
             "units": [sum(listing.has_about(n, "units") for n in w.layers), len(w.layers)],
             "agreement": [sum(listing.has(p, "agreement") for p in w.pairs), len(w.pairs) if w.images else 0],
+            "banding": [int(BANDING in listing), 1],
             "pictures": recipes,
         }
 

@@ -78,7 +78,7 @@ def _opened(data: bytes, where: str) -> tuple[Image.Image, dict[str, Any]]:
         about.pop(KEY)
     except (OSError, UnidentifiedImageError, ValueError, KeyError, TypeError, AttributeError, SyntaxError,
             Image.DecompressionBombError) as error:  # fmt: skip
-        raise StoreError(f"{where} is damaged: no picture that says what it is ({error!r}); {MEND}") from error
+        raise StoreError(f"{where} is damaged: it is no WebP picture that says what it shows; {MEND}") from error
     return image, about
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import layout
+from .counting import has_unit_factors
 from .overview import NOT_MEASURED
 from .pairs import OUT_MAPS, OUT_UNITS, VALUES
 from .wanted import numbers_in
@@ -99,7 +100,7 @@ def _inputs(atlas: Atlas, pair: Mapping[str, Any], unit: int) -> Maps:
     measured = pair["agreement"] != NOT_MEASURED
     known = atlas.document(layout.connections_path(target, source, "agreement")) if measured else None
     own = layout.connections_path(target, source, f"factors/{unit}")
-    factors = atlas.document(own) if pair["factors"] and np.prod(pair["shape"][2:]) > 1 and per_group > 1 else None
+    factors = atlas.document(own) if has_unit_factors(pair) else None
     units = np.arange(group * per_group, (group + 1) * per_group)
     return Maps(source, pair, units, values, known["cosine"][unit] if known else None, factors)
 
