@@ -13,6 +13,7 @@ from ...store import Files, Listing, open_files
 from ...weights import checked_device
 from ...weights.gates import checked_gate
 from .job import Job
+from .levels import is_captured
 from .owner import Owner, found, owning
 from .planning import KINDS, Plan, planned
 from .request import STYLES, VARIANTS, Request, listed, requested
@@ -76,7 +77,8 @@ class Asked:
 
     @property
     def _measured(self) -> bool:
-        return self.photos is not None or self.net.measured is not None
+        """Whether a new atlas has gates from statistics: given ones, or of images, for what can be captured."""
+        return self.net.measured is not None or (self.photos is not None and is_captured(self.net))
 
     def plan(self, owner: Owner) -> tuple[Plan, list[Job]]:
         """All there is to be in this atlas, and the jobs of what is asked now."""

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ...errors import StoreError
 from ...featurevis import Recipe, recipe_for, seed_of
 from ...lens import Photos
 from ...network import Network, load
 from ...records import Statistics
 from ...store import Files, layout, open_files, pairs
+from ...store.arrays import Group
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,18 @@ def checked(net: Network, weights_hash: str) -> Network:
     return net
 
 
+def statistics_of(files: Files) -> Statistics:
+    """The statistics of an atlas's gates; empty for a network in which everything is linear.
+
+    Raises:
+        StoreError: if they are not there, or damaged.
+    """
+    group = Group(files, layout.STATISTICS)
+    arrays = {n: group.whole(n) if n in group.arrays else np.zeros(0) for n in ("lengths", "values")}
+    fields = group.attributes.get("weightatlas", {}).get("fields", {})
+    return pairs.record_from(Statistics, arrays, fields, layout.STATISTICS)
+
+
 @dataclass
 class Context:
     """An open network and an open store.
@@ -119,7 +134,7 @@ class Context:
             found = copy.copy(self.net)
             found.measured = None
             if self.settings.measured:
-                found.measured = pairs.read_record(self.files, layout.STATISTICS, Statistics)
+                found.measured = statistics_of(self.files)
             self._gated = found
         return self._gated
 

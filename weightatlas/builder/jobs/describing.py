@@ -17,7 +17,8 @@ from ...store.sealing import document
 from ..choosing import family
 from .context import Context
 from .job import Job
-from .weighing import between, short
+from .reading import between
+from .weighing import short
 
 RGB = 3
 #: Factors of a single unit, with non-negative directions.

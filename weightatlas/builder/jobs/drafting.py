@@ -17,8 +17,8 @@ from .context import Settings
 from .exemplifying import EXAMPLES, watched
 from .job import Failure, Job
 from .levels import Levels, gate_between
+from .reading import between
 from .request import Request
-from .weighing import between
 
 IMAGE_AXES = 3
 EXAMPLES_AT_ONCE = 64  # units
@@ -121,7 +121,7 @@ def weights(draft: Draft, pair: WantedPair) -> None:
 
 
 def _factors(draft: Draft, pair: WantedPair) -> None:
-    if draft.net.layers[pair.source].units < 2:
+    if draft.shapes[pair.source, pair.target][0] < 2:  # nothing to reduce
         return
     names = ["factors"]
     if _spatial(draft, pair.source, pair.target):
@@ -151,8 +151,8 @@ def paths(draft: Draft, pair: WantedPair) -> None:
 
 
 def agreement(draft: Draft, pair: WantedPair) -> None:
-    """The job that compares a pair with the real network, if there are images."""
-    if draft.photos is None:
+    """The job that compares a pair with the real network, if there are images and it can be captured."""
+    if draft.photos is None or draft.levels.note:
         return
     mark = layout.connections_path(pair.target, pair.source, "agreement")
     after = (f"weights {_named(pair)}",)

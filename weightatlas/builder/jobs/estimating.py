@@ -162,7 +162,7 @@ def _rendering(context: Context, jobs: Sequence[Job]) -> float:
 
 
 def _places(context: Context, job: Job) -> int:
-    from .weighing import between
+    from .reading import between
 
     shape = between(context.net, job.source, job.layer, [0], gate="identity").values.shape
     return shape[2] * shape[3]

@@ -60,6 +60,11 @@ def block_layers(net: Network) -> list[str]:
     return [name for name in net.layers if name in chosen]
 
 
+def is_captured(net: Network) -> bool:
+    """Whether paths and gates of a network are known."""
+    return _graph(net) is not None
+
+
 def _graph(net: Network) -> LayerGraph | None:
     try:
         return layer_graph(net)

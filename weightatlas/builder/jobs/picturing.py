@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ... import featurevis as fv
-from ...errors import ArgumentError
 from ...featurevis import visualize
 from ...figures import drawn_places, flat_colours
 from ...network import package_version
@@ -24,6 +23,8 @@ from .job import Job
 #: Varieties of one unit, and what keeping them apart weighs against exciting the unit, in units of what it reaches.
 VARIETIES, APART = 4, 0.5
 LOST = "came to nothing"
+#: What is shown where there is nothing to be pictured.
+NOTHING = np.full((64, 64, 3), 255, np.uint8)
 POSITIONS_LEAST = 0.15  # of the longest direction: shorter ones are faded to white anyway
 
 
@@ -113,9 +114,10 @@ def _positions(context: Context, job: Job, style: str) -> Made:
         weights = pairs.read_weights(context.files, job.source, job.layer, [unit])
         values = weights.dense().values[0]
         lengths = np.linalg.norm(values.astype(np.float64), axis=0)
+        if not lengths.any():
+            yield unit, NOTHING, _about_nothing(context, job, style, unit, "positions")
+            continue
         places = [(y, x) for y, x in drawn_places(weights, unit) if lengths[y, x] >= POSITIONS_LEAST * lengths.max()]
-        if not places or not lengths.any():
-            raise ArgumentError(f"{job.layer}:{unit} has no weights over {job.source!r} to make pictures of")
         names = [f"{job.layer}:{unit} {place}" for place in places]
         made = _along(context, job.source, np.stack([values[:, y, x] for y, x in places]), style, names, "positions")
         h, w = lengths.shape
@@ -138,20 +140,31 @@ def _factors(context: Context, job: Job, style: str) -> Made:
         path = layout.connections_path(job.layer, job.source, f"factors/{unit}")
         documents[unit] = parsed(context.files.read(path), path)
     rows = [(u, k) for u, d in documents.items() for k in range(d["rank"]) if np.any(d["channels"][k])]
+    for unit in (u for u in job.units if all(u != other for other, _ in rows)):
+        yield unit, NOTHING, _about_nothing(context, job, style, unit, "factors")
     if not rows:
-        raise ArgumentError(f"the factors of {job.layer!r} over {job.source!r} are all zero")
+        return
     vectors = np.array([documents[u]["channels"][k] for u, k in rows])
     names = [f"{job.layer}:{u} factor {k}" for u, k in rows]
     made = _along(context, job.source, vectors, style, names, "factors")
-    for unit in job.units:
+    for unit in dict.fromkeys(u for u, _ in rows):
         own = [row for row, (u, _) in enumerate(rows) if u == unit]
-        if not own:
-            raise ArgumentError(f"the factors of {job.layer}:{unit} over {job.source!r} are all zero")
         about = {
             **_about(made, own, tiles=True), "layer": job.layer, "unit": unit, "what": "factors", "source": job.source,
             "columns": len(own), "factors": [rows[r][1] for r in own],
         }  # fmt: skip
         yield unit, pictures.mosaic([_flat(made, r) for r in own], len(own)), about
+
+
+def _about_nothing(context: Context, job: Job, style: str, unit: int, what: str) -> dict[str, Any]:
+    """What is told of a unit whose weights over a layer are all zero: there is nothing to look for."""
+    lists: dict[str, list[Any]] = {n: [] for n in ("reached", "viewed", "begun", "alive", "seed", "tries")}
+    of_its_own: dict[str, list[Any]] = {"places": [], "lengths": []} if what == "positions" else {"factors": []}
+    note = f"{job.layer}:{unit} has no weights over {job.source}"
+    return {
+        **lists, **of_its_own, "layer": job.layer, "unit": unit, "what": what, "source": job.source, "columns": 1,
+        "settings": context.recipe(style, job.source).to_dict(), "notes": [note],
+    }  # fmt: skip
 
 
 def _flat(made: FeatureImages, row: int) -> np.ndarray:

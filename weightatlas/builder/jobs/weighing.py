@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, GraphError, StoreError
-from ...graph import layer_graph
-from ...network import Network
+from ...errors import ArgumentError, StoreError
 from ...records import (
     Agreement,
     Outgoing,
@@ -23,17 +21,11 @@ from ...records import (
 from ...store import layout, pairs
 from ...store.arrays import Named, group_files
 from ...store.sealing import document
-from ...weights import (
-    direct_weights,
-    expanded_paths,
-    expanded_weights,
-    expected_gradient,
-    measure,
-    strongest_middles,
-)
+from ...weights import expanded_paths, expected_gradient, measure, strongest_middles
 from ..choosing import structure
 from .context import Context
 from .job import Job
+from .reading import between
 
 #: Strongest connections that are listed for each unit, each way.
 LISTED = 12
@@ -45,27 +37,6 @@ NOTABLE = 100
 MIDDLES = 5
 #: Images from which statistics of gates are taken, and agreement; samples of it.
 GATE_IMAGES, TRUTH_IMAGES, TRUTH_SAMPLES = 256, 16, 32
-
-
-def between(net: Network, source: str, target: str, units: list[int] | None = None, gate: Any = "expected") -> Weights:
-    """The weights that an atlas keeps between two layers, for all target units or some: without the skip path.
-
-    Of a network that cannot be captured, direct weights of a layer that reads the other.
-
-    Raises:
-        GraphError, ArgumentError: where there are none.
-        WeightValuesError: if they are not finite.
-    """
-    try:
-        layer_graph(net)
-    except GraphError as error:
-        found = direct_weights(net, target, units)
-        if found.source != source:
-            raise GraphError(f"{target!r} reads {found.source!r} directly, not {source!r}; and {error}") from error
-        return found
-    found = expanded_weights(net, source, target, units, gate=gate, skip="exclude")
-    found.require_finite()
-    return found
 
 
 def expand(context: Context, job: Job) -> tuple[int, int]:
