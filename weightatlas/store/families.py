@@ -18,17 +18,29 @@ def read(files: Files) -> list[dict[str, Any]]:
     Raises:
         StoreError: if the file cannot be read.
     """
+    return _told(files)[1]
+
+
+def _told(files: Files) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The document as people wrote it, and the families in it."""
     data = files.read_if_there(FAMILIES)
     if data is None:
-        return []
+        return {"families": []}, []
     try:
-        rows = json.loads(data)["families"]
-        return [_family(str(r["name"]), str(r["layer"]), [int(u) for u in r["units"]]) for r in rows]
+        written = json.loads(data)
+        return written, [_family(str(r["name"]), str(r["layer"]), [int(u) for u in r["units"]]) for r in _rows(written)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{FAMILIES} in {files.where!r} cannot be read ({error!r}). It holds what people named, so nothing removes "
             "it: mend it, or move it away"
         ) from error
+
+
+def _rows(written: Any) -> list[Any]:
+    rows = written["families"]
+    if not isinstance(rows, list):
+        raise TypeError("its families are no list")
+    return rows
 
 
 def _family(name: str, layer: str, units: list[int]) -> dict[str, Any]:
@@ -39,8 +51,7 @@ def put(files: Files, name: str, layer: str, units: list[int]) -> list[dict[str,
     """Adds a family, or replaces the one of that name, and returns all."""
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
         raise ArgumentError(f"a family's name is 1 to {LONGEST_NAME} characters, not {name!r}")
-    rows = [r for r in read(files) if r["name"] != name]
-    return _write(files, [*rows, _family(name, layer, units)])
+    return _changed(files, name, [_family(name, layer, units)])
 
 
 def drop(files: Files, name: str) -> list[dict[str, Any]]:
@@ -49,12 +60,15 @@ def drop(files: Files, name: str) -> list[dict[str, Any]]:
     Raises:
         UnknownNameError: if there is none of that name.
     """
-    rows = read(files)
-    if name not in [r["name"] for r in rows]:
-        raise unknown_name("family that was named", str(name), [r["name"] for r in rows])
-    return _write(files, [r for r in rows if r["name"] != name])
+    names = [r["name"] for r in read(files)]
+    if name not in names:
+        raise unknown_name("family that was named", str(name), names)
+    return _changed(files, name, [])
 
 
-def _write(files: Files, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    files.write(FAMILIES, (json.dumps({"families": rows}, indent=1) + "\n").encode())
-    return rows
+def _changed(files: Files, name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Writes the document without the family of a name and with further ones; what else people wrote stays."""
+    written, _ = _told(files)
+    kept = [r for r in _rows(written) if str(r["name"]) != name]
+    files.write(FAMILIES, (json.dumps({**written, "families": [*kept, *rows]}, indent=1) + "\n").encode())
+    return read(files)
