@@ -86,7 +86,8 @@ class Asked:
         if request is None and not owner.requests:
             request = requested(self.net, device=self.device)
         owner.record(request, self.device)
-        owner.record_images(self.photos, self.force)
+        anew = self.force and (self.only is None or self.only >= {"agreement", "examples"})
+        owner.record_images(self.photos, anew)
         plan = planned(self.net, owner.requests, owner.settings, self.photos, owner.images is not None)
         return plan, list(plan.jobs) if request is None else plan.of(request)
 
@@ -104,9 +105,16 @@ class Asked:
         return self.only is None or bool({job.kind, job.recipe, variant} & self.only)
 
     def clear(self, jobs: Sequence[Job], listing: Listing) -> None:
-        """Takes away what is to be made again."""
+        """Takes away what is to be made again, but for statistics that could not be: their images are not here.
+
+        Raises:
+            ArgumentError: if these are asked for by name.
+        """
+        here = self.photos is not None or self.net.measured is not None
+        if not here and self.only is not None and "statistics" in self.only:
+            raise ArgumentError("statistics are measured on images; give them with images= to measure again")
         for job in jobs:
-            if self._named(job):
+            if self._named(job) and (here or job.kind != "statistics"):
                 for path in (*job.makes, *_walls(job, listing)):
                     if path in listing:
                         self.files.remove(path)

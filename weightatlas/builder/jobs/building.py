@@ -113,9 +113,9 @@ def _work(asked: Asked, owner: Owner, run: Runner, tell: Tell, stop: Stop) -> No
     """Plans, and does what is missing."""
     listing = Listing(asked.files.sizes())
     everything, now = asked.plan(owner)
-    owner.write_tables(listing)
     if asked.force:
         asked.clear(now, listing)
+    owner.write_tables(listing)
     jobs = asked.selected(everything, now, listing)
     owner.keep(everything.wanted, everything.notes)
     for failure in everything.failures:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .context import Context
 from .job import Event, Failure, Job, Outcome, Tell
 from .running import held_up, run
 from .stopping import Stop
+
+
+class _ToldError(BaseException):
+    """What a listener raised inside of a job, on its way out: it is no failure of the job."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _steps(job: Job, tell: Tell) -> Callable[[float, int], None]:
+    """What a job calls with (done, in all)."""
+
+    def step(done: float, total: int) -> None:
+        try:
+            tell(Event.of("step", job, done=done, of=total, units=len(job.units)))
+        except Exception as error:
+            raise _ToldError(error) from error
+
+    return step
 
 
 def in_process(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) -> Iterator[Outcome]:
@@ -24,8 +44,11 @@ def in_process(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) ->
         if stop.asked:
             return
         tell(Event.of("started", job))
-        context.step = lambda done, total, job=job: tell(Event.of("step", job, done=done, of=total))
-        outcome = held_up(job, failed) or run(context, job, tell)
+        context.step = _steps(job, tell)
+        try:
+            outcome = held_up(job, failed) or run(context, job, tell)
+        except _ToldError as heard:
+            raise heard.error from None
         failed += outcome.failures
         yield outcome
         if outcome.fatal:

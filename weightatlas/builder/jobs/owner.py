@@ -24,6 +24,8 @@ from .request import Request
 from .running import PROBE
 
 FORMAT = "weightatlas"
+#: Gates that are read from measured statistics, where there are any.
+READ_FROM_STATISTICS = ("expected", "measured")
 
 
 @dataclass
@@ -173,7 +175,8 @@ def owning(net: Network, files: Files, asked: dict[str, Any], measured: bool) ->
 
 def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, Any]:
     module, spec = net.require_module("an atlas")
-    if asked["gate"] == "measured" and not measured:
+    rule = asked["gate"] if asked["gate"] is not None else "expected"
+    if rule == "measured" and not measured:
         raise ArgumentError("gate='measured' needs statistics: give images=, or run wa.measure(net, images) before")
     return {
         "format": FORMAT,
@@ -187,7 +190,7 @@ def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, 
         },
         "input": json.loads(json.dumps(asdict(spec))),
         "seed": asked["seed"] if asked["seed"] is not None else 0,
-        "gates": {"rule": asked["gate"] if asked["gate"] is not None else "expected", "measured": measured},
+        "gates": {"rule": rule, "measured": measured and rule in READ_FROM_STATISTICS},
     }
 
 

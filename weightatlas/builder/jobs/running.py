@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import LoadError, StoreError, WeightAtlasError
 from ...network import use_threads
-from .context import Context, Work
+from .context import Context, Work, checked
 from .describing import describe, factor, measure_bands
 from .exemplifying import exemplify, look, summarise
 from .job import Event, Failure, Job, Outcome, Tell
@@ -61,7 +61,8 @@ def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[floa
 
     What may pass by itself (a store that does not answer, memory that is short) is tried again after a pause, an error
     of ours is an answer that another attempt would give again. Of a job for several units that fails, each unit is
-    tried once on its own. A store that cannot be written any more ends the build.
+    tried once on its own. A store that cannot be written any more ends the build, and so do weights that are no longer
+    those that the atlas is of: what the job made meanwhile is taken away again.
 
     Args:
         context: network, store and settings.
@@ -81,7 +82,21 @@ def run(context: Context, job: Job, tell: Tell | None = None, pauses: tuple[floa
             failures += [single] if single else []
             if fatal:
                 break
+    changed = "" if fatal else _changed(context, job)
+    if changed:
+        made, size, failures, fatal = 0, 0, [Failure(job.name, changed, job.units)], changed
     return Outcome(job.name, made, size, time.monotonic() - began, tuple(failures), fatal)
+
+
+def _changed(context: Context, job: Job) -> str:
+    """Why a job does not count, if the weights have changed while it was done; its marks are taken away then."""
+    try:
+        checked(context.net, context.settings.weights_hash)
+    except StoreError as error:
+        for path in job.makes:
+            context.files.remove(path)
+        return str(error)
+    return ""
 
 
 def _attempts(

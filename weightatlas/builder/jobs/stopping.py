@@ -31,6 +31,7 @@ class Stop:
         self._until = None if after is None else time.monotonic() + after
         self._event = event
         self._told = told
+        self._untold = False
         self.signal = ""
 
     @property
@@ -45,7 +46,20 @@ class Stop:
     @property
     def asked(self) -> bool:
         """Whether to end."""
+        if self._untold:
+            self._tell()
         return bool(self.why)
+
+    def _tell(self) -> None:
+        """Tells of the signal; later, where the signal came in the midst of other words."""
+        self._untold = False
+        try:
+            if self._told is not None:
+                self._told(self.signal)
+        except RuntimeError as error:
+            if "reentrant" not in str(error):
+                raise
+            self._untold = True
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -59,8 +73,7 @@ class Stop:
             if self.signal:
                 raise KeyboardInterrupt
             self.signal = signal.Signals(number).name
-            if self._told is not None:
-                self._told(self.signal)
+            self._tell()
 
         try:
             for number in SIGNALS:

@@ -231,6 +231,11 @@ def take_statistics(context: Context, job: Job) -> tuple[int, int]:
     before = context.net.measured
     try:
         found = measure(context.net, images)
+    except ArgumentError as error:
+        raise ArgumentError(
+            f"{error}. The gates of this atlas are read from them; an atlas begun without images, or with "
+            "gate='identity', does without"
+        ) from error
     finally:
         context.net.measured = before  # the caller's network is left as it was
     return context.write(pairs.record_group(found), layout.STATISTICS)
