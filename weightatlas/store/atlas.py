@@ -14,11 +14,12 @@ from ..errors import ArgumentError, StoreError, UnknownNameError, unknown_name
 from ..records import Agreement, FeatureImages, Weights, checked_units
 from . import checking, families, layout, pairs, pictures
 from .arrays import Group
+from .contents import document_fault
 from .files import Files
 from .manifest import checked_identity, migrated
 from .overview import NOT_MEASURED, has_wall
 from .places import open_files
-from .sealing import parsed
+from .sealing import MEND, parsed
 from .unit import UnitPage, unit_page
 from .wanted import numbers_in
 
@@ -52,6 +53,8 @@ class Atlas:
             raise StoreError(f"{self.files.where!r} {what} (weightatlas build MODEL -o {self.files.where})")
         found = migrated(parsed(data, layout.MANIFEST), self.files.where)
         checked_identity(found, self.files.where)
+        if fault := document_fault(layout.place_of(layout.MANIFEST), found):
+            raise StoreError(f"{layout.MANIFEST} in {self.files.where!r} is damaged: {fault}; {MEND}")
         return found
 
     def refresh(self) -> Atlas:
@@ -150,6 +153,8 @@ class Atlas:
         folder = recipe or self.best_recipe(layer)
         made = self._made(layer, folder)
         chosen = list(made) if units is None else checked_units(units, self.layer(layer)["units"], f"layer {layer!r}")
+        if not chosen:
+            raise UnknownNameError(f"there is no {folder} picture of {layer!r} in this atlas yet")
         missing = [u for u in chosen if u not in made]
         if missing:
             raise UnknownNameError(f"there is no {folder} picture of {layer}:{missing[0]} in this atlas yet")
@@ -254,7 +259,7 @@ class Atlas:
         seen = ", ".join(f"{made} of {wanted} {recipe}" for recipe, (made, wanted) in done["pictures"].items())
         made, wanted = done["weights"]
         what = f"{len(self.layers)} layers, weights of {made} of {wanted} pairs"
-        return f"Atlas({self.model}: {what}{', pictures: ' + seen if seen else ''})"
+        return shown(f"Atlas({self.model}: {what}{', pictures: ' + seen if seen else ''})")
 
     def _repr_html_(self) -> str:
         """How a notebook shows the atlas."""
@@ -263,7 +268,12 @@ class Atlas:
         done = self.coverage
         counts = {**{k: v for k, v in done.items() if k != "pictures"}, **done["pictures"]}
         rows = "".join(
-            f"<tr><td>{escape(k)}<td>{made}<td>of {wanted}" for k, (made, wanted) in counts.items() if wanted
+            f"<tr><td>{escape(shown(k))}<td>{made}<td>of {wanted}" for k, (made, wanted) in counts.items() if wanted
         )
-        head = f"<p>{escape(self.model)}, {len(self.layers)} layers in <code>{escape(self.where)}</code>"
+        head = f"<p>{escape(shown(self.model))}, {len(self.layers)} layers in <code>{escape(shown(self.where))}</code>"
         return f"{head}<table>{rows}</table>"
+
+
+def shown(text: str) -> str:
+    """Text on one line that any terminal and page can show: what cannot be printed is written as Python does."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
