@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import atlases
 import torch
 
 import weightatlas as wa
+from weightatlas.store.files import LOCK
 
 QUICK = atlases.recipe_name(atlases.QUICK)
 POSITIONS = f"{QUICK}.positions"
@@ -52,6 +54,13 @@ def build(folder: Path, **more) -> wa.Atlas:
 
 
 def copied(folder: Path) -> Path:
-    """A copy that can be damaged."""
-    shutil.copytree(original(), folder, dirs_exist_ok=True)
-    return folder
+    """A copy of hard links, which is quick to make: its files are changed by :func:`put` alone, and by builds."""
+    return shutil.copytree(original(), folder, copy_function=os.link, ignore=shutil.ignore_patterns(LOCK))
+
+
+def put(folder: Path, path: str, data: bytes | None) -> None:
+    """Another file in the place of one, or none; what it was linked to stays as it is."""
+    (folder / path).unlink(missing_ok=True)
+    if data is not None:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)

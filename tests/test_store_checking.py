@@ -12,7 +12,7 @@ import pytest
 from atlases import differences, small, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import QUICK, build, copied, files, original
+from stored import QUICK, build, copied, files, original, put
 
 import weightatlas as wa
 from weightatlas.errors import StoreError
@@ -126,13 +126,13 @@ def test_damage_of_what_says_whose_it_is_is_noticed(name, way, shared):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """Files of a copy of hard links put for a while in the place of its own; ``None`` for none."""
-    folder = linked(tmp_path_factory.mktemp("shared"))
+    folder = copied(tmp_path_factory.mktemp("shared") / "atlas")
 
     @contextlib.contextmanager
     def changed(changes):
         try:
             for path, data in changes.items():
-                replace(folder, path, data)
+                put(folder, path, data)
             yield folder
         finally:
             for path in changes:
@@ -142,19 +142,6 @@ def shared(tmp_path_factory):
 
     yield changed
     assert differences(tree(folder), files()) == []
-
-
-def linked(folder):
-    """A copy of hard links: quick to make, and only whole files may be replaced."""
-    shutil.copytree(original(), folder / "atlas", copy_function=os.link)
-    return folder / "atlas"
-
-
-def replace(folder, path, data):
-    (folder / path).unlink(missing_ok=True)
-    if data is not None:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
 
 
 class TestMisplaced:
@@ -232,7 +219,7 @@ class TestOfAnother:
     def test_an_overview_of_other_weights_is_noticed(self, folder):
         known = parsed(files()["atlas.json"], "")
         known["model"]["weights_hash"] = "cd" * 32
-        (folder / "atlas.json").write_bytes(document(known, indent=1))
+        put(folder, "atlas.json", document(known, indent=1))
         report = check_atlas(folder, repair=True)
         assert report.problems[0].what.startswith("it is of the weights cdcdcdcdcdcd …, not ")
         assert report.removed == ("atlas.json",)
@@ -242,7 +229,7 @@ class TestRepair:
     def test_what_is_broken_is_removed_and_a_build_makes_it_again(self, folder):
         for path in one_of_each().values():
             if path != "model.json":
-                replace(folder, path, files()[path][:-1])
+                put(folder, path, files()[path][:-1])
         report = check_atlas(folder, repair=True)
         assert not report.whole
         assert set(report.removed) <= set(files())
@@ -253,7 +240,7 @@ class TestRepair:
 
     @pytest.mark.parametrize("name", WHOSE)
     def test_one_of_the_two_that_say_whose_it_is_comes_from_the_other(self, folder, name):
-        replace(folder, name, b"")
+        put(folder, name, b"")
         report = check_atlas(folder, repair=True)
         assert report.removed == (name,)
         assert ("build with the same arguments" in report.problems[0].what) == (name == "atlas.json")
@@ -263,7 +250,7 @@ class TestRepair:
     @pytest.mark.parametrize("damage", ["broken", "swapped", "broken and missing"])
     def test_without_both_nothing_tells_whose_it_is_and_neither_is_removed(self, folder, damage):
         for name, other in (WHOSE, WHOSE[::-1]):
-            replace(folder, name, files()[other] if damage == "swapped" else files()[name][:-1])
+            put(folder, name, files()[other] if damage == "swapped" else files()[name][:-1])
         if damage == "broken and missing":
             (folder / "atlas.json").unlink()
         before = tree(folder)
@@ -290,7 +277,7 @@ class TestRepair:
         assert differences(tree(folder), files()) == []
 
     def test_a_folder_that_cannot_be_written_says_so(self, folder, monkeypatch):
-        replace(folder, "edges.json", b"")
+        put(folder, "edges.json", b"")
 
         def refuse(*_):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -320,7 +307,7 @@ class TestForeign:
 
     def test_other_peoples_files_are_told_and_left_alone(self, folder):
         for name in self.NAMES:
-            replace(folder, name, name.encode())
+            put(folder, name, name.encode())
         report = check_atlas(folder, repair=True)
         assert report.whole
         assert sorted(report.foreign) == sorted(self.NAMES)
@@ -329,15 +316,15 @@ class TestForeign:
 
     def test_files_that_look_like_ours_and_belong_to_nothing_are_broken(self, folder):
         extra = "weights/down/blocks.1/values/c.7.0.0.0"
-        replace(folder, extra, files()["weights/down/blocks.1/values/c.0.0.0.0"])
+        put(folder, extra, files()["weights/down/blocks.1/values/c.0.0.0.0"])
         (problem,) = check_atlas(folder, repair=True).problems
         assert str(problem) == f"{extra}: it belongs to no array of its group"
         assert differences(tree(folder), files()) == []
 
     def test_an_unfinished_group_is_no_problem(self, folder):
         """A build that was killed leaves arrays without the mark of their group; nothing reads them."""
-        replace(folder, "weights/head/stem/values/c.0.0.0.0", b"half")
-        replace(folder, "weights/head/stem/values/zarr.json", b"{}")
+        put(folder, "weights/head/stem/values/c.0.0.0.0", b"half")
+        put(folder, "weights/head/stem/values/zarr.json", b"{}")
         assert check_atlas(folder).whole
 
     def test_what_people_wrote_is_never_removed(self, folder):
@@ -352,7 +339,7 @@ class TestForeign:
             b"\xff",
             (folder / "families.json").read_bytes()[:-9],
         ):
-            replace(folder, "families.json", damaged)
+            put(folder, "families.json", damaged)
             report = check_atlas(folder, repair=True)
             assert [p.path for p in report.problems] == ["families.json"]
             assert "It holds what people named, so nothing removes it" in report.problems[0].what
@@ -373,15 +360,15 @@ class TestNoAtlas:
     @pytest.mark.parametrize("name", WHOSE)
     def test_a_newer_one_is_refused_not_repaired(self, folder, name):
         known = parsed(files()[name], "") | {"schema": 99}
-        (folder / name).write_bytes(document(known, indent=1))
-        replace(folder, "edges.json", b"")
+        put(folder, name, document(known, indent=1))
+        put(folder, "edges.json", b"")
         before = tree(folder)
         with pytest.raises(StoreError, match=r"was built by a newer weightatlas \(schema 99"):
             check_atlas(folder, repair=True)
         assert differences(tree(folder), before) == []
 
     def test_an_atlas_that_was_only_begun(self, tmp_path):
-        replace(tmp_path, "model.json", files()["model.json"])
+        put(tmp_path, "model.json", files()["model.json"])
         (problem,) = check_atlas(tmp_path).problems
         assert problem.path == "atlas.json"
         assert "it is missing; a build derives it from the rest" in problem.what
@@ -415,8 +402,8 @@ def damage(folder, what, path, other, place, bits):
     if what == "delete":
         (folder / path).unlink()
     elif what == "swap":
-        replace(folder, path, second)
-        replace(folder, other, data)
+        put(folder, path, second)
+        put(folder, other, data)
     else:
         changed = {
             "flip": data[:at] + bytes(b ^ bits for b in data[at : at + 1]) + data[at + 1 :],
@@ -426,14 +413,14 @@ def damage(folder, what, path, other, place, bits):
             "copy": second,
             "zeros": bytes(len(data)),
         }
-        replace(folder, path, changed[what])
+        put(folder, path, changed[what])
 
 
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
 @given(damages())
 def test_any_damage_is_noticed_and_mended(tmp_path_factory, chosen):
-    folder = linked(tmp_path_factory.mktemp("damaged"))
+    folder = copied(tmp_path_factory.mktemp("damaged") / "atlas")
     for one in chosen:
         damage(folder, *one)
     changed = differences(tree(folder), files())
@@ -455,7 +442,7 @@ def test_any_damage_is_noticed_and_mended(tmp_path_factory, chosen):
 
 
 def test_reports_are_json_ready(folder):
-    replace(folder, "edges.json", b"")
+    put(folder, "edges.json", b"")
     report = check_atlas(folder)
     assert json.dumps([(p.path, p.what, p.remove) for p in report.problems])
     assert repr(report) == f"Report({folder}: {len(files())} files, 1 problem)"

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from atlases import differences, tree
-from stored import build, copied, files
+from stored import build, copied, files, put
 
 import weightatlas as wa
 from weightatlas.errors import StoreError
@@ -88,7 +88,7 @@ def as_schema_1(path):
 def old(tmp_path):
     folder = copied(tmp_path / "atlas")
     for name in ("model.json", "atlas.json"):
-        (folder / name).write_bytes(as_schema_1(name))
+        put(folder, name, as_schema_1(name))
     return folder
 
 
@@ -115,7 +115,7 @@ def test_a_build_brings_an_atlas_of_schema_1_to_this_one(old):
 def test_one_of_the_two_may_be_of_schema_1(name, tmp_path):
     """As a kill between their writes leaves it."""
     folder = copied(tmp_path / "atlas")
-    (folder / name).write_bytes(as_schema_1(name))
+    put(folder, name, as_schema_1(name))
     assert check_atlas(folder).whole
     wa.Atlas(folder)
     build(folder)
@@ -125,7 +125,7 @@ def test_one_of_the_two_may_be_of_schema_1(name, tmp_path):
 @pytest.mark.parametrize("name", ["model.json", "atlas.json"])
 def test_a_build_refuses_a_newer_atlas_and_changes_nothing(name, tmp_path):
     folder = copied(tmp_path / "atlas")
-    (folder / name).write_bytes(document(parsed(files()[name], "") | {"schema": SCHEMA + 1}))
+    put(folder, name, document(parsed(files()[name], "") | {"schema": SCHEMA + 1}))
     before = tree(folder)
     with pytest.raises(StoreError, match="was built by a newer weightatlas"):
         build(folder)
