@@ -179,6 +179,9 @@ def _build(net: wa.Network, order: dict) -> None:
     try:
         wa.build(net, order["folder"], progress=tell, **options())
         status = 0
+    except KeyboardInterrupt as stopped:
+        os.write(log, (json.dumps({"event": "interrupted", "about": str(stopped)}) + "\n").encode())
+        status = 130
     finally:
         os._exit(status)
 
