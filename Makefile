@@ -8,11 +8,13 @@ SIDE_BY_SIDE := -n 2 --dist loadfile  # two processes, a file's tests in one of 
 
 .PHONY: demo test fast lint docs bench clean
 
-demo: .venv/.demo  ## install, and write demo/index.html and demo/article/index.html for the embedded network
+demo: .venv/.demo  ## install, and write demo/index.html, demo/article/index.html and demo/atlas for the embedded network
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
 	mkdir -p $(DEMO)/photos
 	cp $(PHOTOS:%=.venv/lib/python3*/site-packages/skimage/data/%) $(DEMO)/photos/
 	$(BIN)/weightatlas article efficientnet_lite0 -o $(DEMO)/article --recipe quick --images $(DEMO)/photos
+	$(BIN)/weightatlas build efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos --stop-after 2min
+	$(BIN)/weightatlas check $(DEMO)/atlas
 
 test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
@@ -32,6 +34,7 @@ bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/factor.py
 	$(BIN)/python benchmarks/expanded.py
 	$(BIN)/python benchmarks/agreement.py
+	$(BIN)/python benchmarks/atlas.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'
