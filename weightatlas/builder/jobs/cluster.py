@@ -16,9 +16,9 @@ from typing import Any
 
 from ...errors import ArgumentError, MissingPackageError, StoreError, WeightAtlasError
 from ...store import Files
-from .context import Context, Source, Work
+from .context import Context, Settings, Source, Work
 from .job import GPU, Event, Failure, Job, Outcome, Tell
-from .running import forget, install, run_on_worker, told
+from .running import call_back, forget, held_up, install, run_on_worker, told
 from .stopping import Stop
 
 #: Jobs that are handed out for every thread of the cluster, and besides: a scheduler that adds workers while work waits
@@ -28,6 +28,8 @@ PER_THREAD, WAITING = 2, 4
 PATIENCE = 120
 #: Seconds between looks at whether to stop.
 LOOK = 0.5
+#: Local workers that may die with a job on them before it is given up; another cluster has its own setting.
+DEATHS = 1
 MANY = "pip install 'weightatlas[dask]'"
 
 Runner = Callable[[Context, Sequence[Job], Tell, Stop], Iterator[Outcome]]
@@ -62,7 +64,14 @@ def on_cluster(executor: Any, files: Files) -> Runner:
         if not jobs:
             return
         with _client(executor, context) as (client, threads):
-            yield from _done(client, _work(context, threads), jobs, tell, stop)
+            where = client.scheduler.address
+            try:
+                yield from _done(client, _work(context, threads), jobs, tell, stop)
+            except Exception as error:
+                if client.status == "running" or isinstance(error, WeightAtlasError):
+                    raise
+                words = f"the scheduler at {where} is gone. What was made before stays; build again to go on"
+                raise StoreError(words) from error
 
     return run
 
@@ -70,6 +79,7 @@ def on_cluster(executor: Any, files: Files) -> Runner:
 @contextlib.contextmanager
 def _client(executor: Any, context: Context) -> Iterator[tuple[Any, int]]:
     """A client, and torch's threads in each of its workers (0: as they are)."""
+    import dask
     import distributed
 
     if isinstance(executor, distributed.Client):
@@ -84,11 +94,16 @@ def _client(executor: Any, context: Context) -> Iterator[tuple[Any, int]]:
             yield client, 0
         return
     options: dict[str, Any] = dict(
-        n_workers=executor, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+        n_workers=executor, threads_per_worker=1, processes=True, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",  # any free port of this machine alone, so that two builds do not meet
         memory_limit=0, silence_logs=50, resources={GPU: 1} if context.settings.device else {},
         preload=[_IGNORE_SIGNALS],
     )  # fmt: skip
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client, max((os.cpu_count() or 1) // executor, 1)
 
 
@@ -131,40 +146,58 @@ def _done(client: Any, work: Work, jobs: Sequence[Job], tell: Tell, stop: Stop) 
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
-        raise ArgumentError(f"no worker joined {client.scheduler!r} within {PATIENCE} seconds") from error
+        raise ArgumentError(f"no worker joined {client.scheduler.address} within {PATIENCE} seconds") from error
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if on_gpu(work.settings) and any(j.on_device for j in jobs) and not any(w["resources"].get(GPU) for w in workers):
+        words = f"no worker has the resource {GPU} yet; pictures wait for one (dask worker ADDRESS --resources {GPU}=1)"
+        tell(Event("waiting", about=words))
     try:
         yield from _Flight(client, work, jobs, tell, stop).outcomes()
     finally:
-        with contextlib.suppress(OSError, TimeoutError, ValueError):
-            client.unregister_worker_plugin(plugin.name)
+        if client.status == "running":
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
+                client.unregister_worker_plugin(plugin.name)
+
+
+def on_gpu(settings: Settings) -> bool:
+    """Whether pictures are made on a GPU."""
+    return str(settings.device or "").startswith("cuda")
 
 
 class _Flight:
-    """Jobs that are handed out and come back."""
+    """Jobs that are handed out and come back.
+
+    A scheduler cannot tell which of the jobs on a worker killed it. So those that it gives up are *suspects*: they are
+    handed out again at the end, one at a time, and only what kills workers even then is a failure.
+    """
 
     def __init__(self, client: Any, work: Work, jobs: Sequence[Job], tell: Tell, stop: Stop) -> None:
         self.client, self.work, self.tell, self.stop = client, work, tell, stop
         self.waiting = deque(jobs)
+        self.place = {job.name: n for n, job in enumerate(jobs)}
         self.flying: dict[str, tuple[Any, Job]] = {}
+        self.suspects: dict[str, Job] = {}
+        self.alone: set[str] = set()
+        self.failed: list[Failure] = []
         self.handed = 0
+        self.called_back = False
 
     def outcomes(self) -> Iterator[Outcome]:
         """What became of each job, as they come back."""
         from distributed import wait
 
         while True:
-            if not self.stop.asked:
-                self._hand_out()
-            elif self.flying:
+            if self.stop.asked:
                 self._call_back()
+            else:
+                yield from self._hand_out()
             if not self.flying:
                 return
             futures = [future for future, _ in self.flying.values()]
             with contextlib.suppress(TimeoutError):
                 wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")
             for name in [n for n, (future, _) in self.flying.items() if future.done()]:
-                future, job = self.flying.pop(name)
-                outcome = _outcome(future, job)
+                outcome = self._landed(*self.flying.pop(name))
                 if outcome is None:
                     continue
                 yield outcome
@@ -172,25 +205,52 @@ class _Flight:
                     self._drop()
                     return
 
-    def _hand_out(self) -> None:
+    def _hand_out(self) -> Iterator[Outcome]:
+        """Hands out as much as there is room for; yields what became of jobs that cannot be begun."""
         room = PER_THREAD * sum(self.client.nthreads().values()) + WAITING - len(self.flying)
-        for _ in range(min(room, len(self.waiting))):
-            job = self.waiting.popleft()
-            before = [self.flying[name][0] for name in job.after if name in self.flying]
-            wants: dict[str, Any] = {"resources": {GPU: 1}} if job.on_device and self._on_gpu() else {}
-            self.handed += 1
-            self.tell(Event.of("started", job))
-            future = self.client.submit(
-                run_on_worker, self.work.key, job, *before, key=f"{job.kind}-{self.work.key}-{self.handed}",
-                priority=-self.handed, pure=False, **wants,
-            )  # fmt: skip
-            self.flying[job.name] = future, job
+        while room > 0 and (self.waiting or (self.suspects and not self.flying)):
+            if self.waiting:
+                job = self.waiting.popleft()
+                if not self.suspects.keys().isdisjoint(job.after):
+                    self.suspects[job.name] = job
+                    continue
+            else:
+                job = self.suspects.pop(min(self.suspects, key=self.place.__getitem__))
+                self.alone.add(job.name)
+            stopped = held_up(job, self.failed)
+            if stopped is not None:
+                self.failed += stopped.failures
+                yield stopped
+                continue
+            self._submit(job)
+            room -= 1
 
-    def _on_gpu(self) -> bool:
-        return str(self.work.settings.device or "").startswith("cuda")
+    def _submit(self, job: Job) -> None:
+        before = [self.flying[name][0] for name in job.after if name in self.flying]
+        wants: dict[str, Any] = {"resources": {GPU: 1}} if job.on_device and on_gpu(self.work.settings) else {}
+        self.handed += 1
+        self.tell(Event.of("started", job))
+        future = self.client.submit(
+            run_on_worker, self.work.key, job, *before, key=f"{job.kind}-{self.work.key}-{self.handed}",
+            priority=-self.handed, pure=False, **wants,
+        )  # fmt: skip
+        self.flying[job.name] = future, job
+
+    def _landed(self, future: Any, job: Job) -> Outcome | None:
+        """What became of a job; ``None`` for what was taken back, or is tried once more alone."""
+        if future.status == "error" and job.name not in self.alone and _is_killed(future.exception()):
+            self.suspects[job.name] = job
+            self.tell(Event.of("retried", job, "workers died while it was on them; once more alone at the end"))
+            return None
+        outcome = _outcome(future, job)
+        self.failed += outcome.failures if outcome is not None else ()
+        return outcome
 
     def _call_back(self) -> None:
         """Takes back what no worker has begun; what is being done is waited for."""
+        if not self.called_back:
+            self.called_back = True
+            self.client.run(call_back, self.work.key, on_error="ignore")
         begun = {key for keys in self.client.processing().values() for key in keys}
         back = [name for name, (future, _) in self.flying.items() if future.key not in begun and not future.done()]
         self.client.cancel([self.flying.pop(name)[0] for name in back])
@@ -200,6 +260,10 @@ class _Flight:
         self.flying.clear()
 
 
+def _is_killed(error: BaseException) -> bool:
+    return type(error).__name__ == "KilledWorker"
+
+
 def _outcome(future: Any, job: Job) -> Outcome | None:
     """What a worker sent back; ``None`` for what was taken back. A job that kills its workers is a failure."""
     if future.cancelled():
@@ -207,7 +271,7 @@ def _outcome(future: Any, job: Job) -> Outcome | None:
     if future.status == "error":
         error = future.exception()
         why = told(error)
-        if type(error).__name__ == "KilledWorker":
+        if _is_killed(error):
             why = f"every worker that tried it died (out of memory?): {why}"
         fatal = str(error) if isinstance(error, StoreError) else ""
         return Outcome(job.name, failures=(Failure(job.name, why, job.units),), fatal=fatal)

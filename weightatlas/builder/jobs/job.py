@@ -98,7 +98,8 @@ class Event:
 
     Args:
         event: ``"planned"``, ``"started"``, ``"step"`` (inside a job), ``"finished"``, ``"failed"``, ``"retried"``,
-            ``"updated"`` (the overview in ``atlas.json``), ``"stopping"``, ``"stopped"``, ``"done"``.
+            ``"updated"`` (the overview in ``atlas.json``), ``"waiting"`` (for a worker with a GPU), ``"stopping"``,
+            ``"stopped"``, ``"done"``.
         job, kind: of a job.
         about: in words.
         numbers: what can be counted.

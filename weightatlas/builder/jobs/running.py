@@ -178,16 +178,18 @@ def held_up(job: Job, failures: Iterable[Failure]) -> Outcome | None:
     return None
 
 
-def run_on_worker(key: str, job: Job, *after: Outcome) -> Outcome:
+def run_on_worker(key: str, job: Job, *after: Outcome | None) -> Outcome | None:
     """Does a job on a worker that was given the work with :func:`install`, unless one that it reads has failed.
 
     What is there already is not made again: that happens where the worker that had made it died before another job
-    had read its outcome.
+    had read its outcome. ``None`` where the build was called back before the job began.
     """
-    stopped = held_up(job, [failure for outcome in after for failure in outcome.failures])
+    stopped = held_up(job, [failure for outcome in after if outcome for failure in outcome.failures])
     if stopped is not None:
         return stopped
     with _ONE_AT_A_TIME:
+        if key in _called_back:
+            return None
         work = _installed[key]
         if key not in _opened:
             use_threads(work.threads)
@@ -198,6 +200,12 @@ def run_on_worker(key: str, job: Job, *after: Outcome) -> Outcome:
 
 
 _installed: dict[str, Work] = {}
+_called_back: set[str] = set()
+
+
+def call_back(key: str) -> None:
+    """Makes this process begin no more jobs of a build."""
+    _called_back.add(key)
 
 
 def install(work: Work) -> None:
@@ -209,6 +217,7 @@ def forget(key: str) -> None:
     """Drops a build's network and settings from this process."""
     _installed.pop(key, None)
     _opened.pop(key, None)
+    _called_back.discard(key)
 
 
 def worker_name() -> str:
