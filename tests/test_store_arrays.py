@@ -123,6 +123,21 @@ def test_the_metadata_tells_the_checksums_of_all_chunks_in_one(folder):
         assert known["attributes"]["chunks_sha256"] == hashlib.sha256(b"".join(ends)).hexdigest()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((2, 3), np.float32),
+        np.full((2, 3), np.nan, np.float32),
+        np.full((2, 3), -1),
+        np.zeros((2, 3), np.uint8),
+    ],
+)
+def test_chunks_of_nothing_but_zeros_or_what_fills_are_written(values, tmp_path):
+    folder = written(tmp_path / "g", {"a": Named(values, ("y", "x"), split=True)})
+    assert sorted(p.name for p in (folder / "a").iterdir()) == ["c.0.0", "c.1.0", META]
+    assert same(opened(folder).whole("a"), values)
+
+
 def test_a_missing_chunk_is_no_number_elsewhere_and_an_error_here(folder):
     for name in ("values/c.1.0.0.0", "target_unit/c.0", "bytes/c.0"):
         (folder / name).unlink()

@@ -387,6 +387,7 @@ class TestOpening:
         folder = copied(tmp_path / "atlas")
         atlas = wa.Atlas(folder)
         assert atlas.unit("down:0").inputs
+        atlas.weights("blocks.1", "down", [0])
         atlas.document("layers.json")
         known = parsed(files()["atlas.json"], "")
         for pair in known["pairs"]:

@@ -116,7 +116,7 @@ def test_every_kind_of_damage_to_every_kind_of_file_is_noticed(part, way, shared
 
 
 @pytest.mark.parametrize("name", WHOSE)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["cut", "flipped", "zeros", "missing"])
 def test_damage_of_what_says_whose_it_is_is_noticed(name, way, shared):
     with shared({name: WAYS[way](files()[name])}) as folder:
         (problem,) = check_atlas(folder).problems
@@ -190,6 +190,19 @@ class TestMisplaced:
         with shared({path.replace("@blocks.1", "@stem"): files()[path]}) as folder:
             (problem,) = check_atlas(folder).problems
         assert problem.what == "it is of the source 'blocks.1', not 'stem'"
+
+    @pytest.mark.parametrize(
+        ("name", "planted", "words"),
+        [
+            ("0.webp", f"down/{QUICK}/1.webp", "it is of the number 0, not 1"),
+            ("0.webp", "down/quick/0.webp", f"it is of the recipe '{QUICK}', not 'quick'"),
+            ("wall.json", "down/quick/wall.json", f"it is of the recipe '{QUICK}', not 'quick'"),
+        ],
+    )
+    def test_parts_of_another_wall_are_noticed(self, name, planted, words, shared):
+        with shared({f"walls/{planted}": files()[f"walls/down/{QUICK}/{name}"]}) as folder:
+            (problem,) = check_atlas(folder).problems
+        assert str(problem) == f"walls/{planted}: {words}"
 
     def test_an_overview_in_the_place_of_the_model(self, shared):
         with shared({"model.json": files()["atlas.json"]}) as folder:

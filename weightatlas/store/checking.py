@@ -245,7 +245,7 @@ def _missing(files: Files, sizes: dict[str, int], broken: set[str]) -> Iterator[
             continue
         if path not in sizes:
             yield Problem(path, "the overview counts it, but it is missing; a build makes it again")
-        elif place_of(path).document == "wall":
+        elif path.endswith(f"/{WALL}"):
             for sheet in parsed(files.read(path), path)["sheets"]:
                 if sheet not in sizes:
                     yield Problem(sheet, f"{path} tells of it, but it is missing; a build makes it again", (path,))

@@ -70,6 +70,7 @@ def _component(tokens: list[str]) -> str:
     return "".join(tokens)
 
 
+@lru_cache(maxsize=4096)
 def name_of(path: str) -> str:
     """The layer's name whose path it is: the inverse of :func:`path_of`.
 
