@@ -75,8 +75,8 @@ def build(
         if dry_run:
             _estimate(net, output, options, as_json)
             return
-        again = shlex.join(["weightatlas", "build", model, "-o", output])
-        again += "".join(f" --images {shlex.quote(str(i))}" for i in images or ())
+        where = {"--images": images, "--device": device, "--workers": workers, "--scheduler": scheduler}
+        again = _command(model, output, where)
         teller: Any = Silent() if quiet else _Events() if as_json else Bars() if sys.stderr.isatty() else Lines()
         try:
             with teller:
@@ -88,6 +88,15 @@ def build(
             print(f"{line(stopped) or 'stopped'}. Go on with: {line(again)}", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
         _end(atlas, teller, again, quiet or as_json)
+
+
+def _command(model: str, output: str, options: dict[str, Any]) -> str:
+    """What goes on with a build: all that was asked of an atlas is kept in it, but not where it was made."""
+    words = ["weightatlas", "build", model, "-o", output]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [] if one is None else [name, str(one)]
+    return shlex.join(words)
 
 
 class _Events(Silent):
@@ -184,9 +193,8 @@ def check(
             for path in report.foreign:
                 print(f"  {line(path)}: none of an atlas's files, left alone")
             if report.removed:
-                print(
-                    f"removed {len(report.removed)} files; `weightatlas build MODEL -o {line(folder)}` makes them again"
-                )
+                count = f"{len(report.removed)} file{'s' * (len(report.removed) != 1)}"
+                print(f"removed {count}; `weightatlas build MODEL -o {line(folder)}` makes what is missing")
             elif not report.whole:
                 print("--repair removes what is broken, and a build makes it again")
         if not report.whole:

@@ -55,7 +55,7 @@ class Lines(Silent):
             self._began.setdefault(group_of(event), time.monotonic())
         elif event.event in ("finished", "failed"):
             self._count(event)
-        elif event.event in ("stopping", "retried"):
+        elif event.event in ("stopping", "retried", "waiting"):
             print(stopping_words(event), file=sys.stderr)
 
     def _count(self, event: Any) -> None:
@@ -113,10 +113,11 @@ class Bars(Silent):
         elif event.event == "started" and name in self._bars:
             self._shown.start_task(self._bars[name])
         elif event.event == "step" and event.kind == "pictures":
-            self._move(name, self._done.get(name, 0) + min(event.numbers["done"], event.numbers["of"]))
+            share = event.numbers["done"] / max(event.numbers["of"], 1)  # of a job's pictures, some have many tiles
+            self._move(name, self._done.get(name, 0) + min(share, 1) * event.numbers["units"])
         elif event.event in ("finished", "failed"):
             self._count(name, event)
-        elif event.event in ("stopping", "retried"):
+        elif event.event in ("stopping", "retried", "waiting"):
             self._shown.console.print(Text(stopping_words(event)))
 
     def _count(self, name: str, event: Any) -> None:
@@ -131,6 +132,7 @@ class Bars(Silent):
     def _move(self, name: str, done: float) -> None:
         if name in self._bars:
             total = self._shown.tasks[self._bars[name]].total or 0
+            done = min(done, total)  # pictures that were there already are none of it
             lost = f"{self._failed[name]} failed" if self._failed.get(name) else ""
             self._shown.update(self._bars[name], completed=done, count=f"{int(done)} of {int(total)}", failed=lost)
 
@@ -143,8 +145,9 @@ def group_of(event: Any) -> str:
 def planned_words(event: Any) -> list[str]:
     """What is told before a build begins."""
     n = event.numbers
+    layers = f"{n['layers']} layer{'s' * (n['layers'] != 1)}"
     words = [
-        f"{line(event.about)}: {n['layers']} layers, {n['jobs']} of {n['of']} jobs to do; weights take "
+        f"{line(event.about)}: {layers}, {n['jobs']} of {n['of']} jobs to do; weights take "
         f"{size(n['weights_bytes'])} of a budget of {size(n['budget'])}"
     ]
     words += [f"left out for the budget: {line(p)}" for p in n["left_out"]]
@@ -153,7 +156,9 @@ def planned_words(event: Any) -> list[str]:
 
 
 def stopping_words(event: Any) -> str:
-    """What is told when a build is asked to end, or tries something again."""
+    """What is told when a build is asked to end, waits, or tries something again."""
+    if event.event == "waiting":
+        return f"waiting: {line(event.about)}"
     if event.event == "retried":
         return f"trying again: {line(event.job)}: {line(event.about)}"
     return f"{line(event.about)}: stopping after the job in flight; once more to stop at once"
