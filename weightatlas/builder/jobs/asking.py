@@ -104,21 +104,20 @@ class Asked:
         variant = job.recipe.partition(".")[2]
         return self.only is None or bool({job.kind, job.recipe, variant} & self.only)
 
-    def clear(self, jobs: Sequence[Job], listing: Listing) -> None:
-        """Takes away what is to be made again, but for statistics that could not be: their images are not here.
+    def outdated(self, jobs: Sequence[Job], listing: Listing) -> list[str]:
+        """What is taken away to be made again, but for statistics that could not be: their images are not here.
 
         Raises:
             ArgumentError: if these are asked for by name.
         """
+        if not self.force:
+            return []
         here = self.photos is not None or self.net.measured is not None
         if not here and self.only is not None and "statistics" in self.only:
             raise ArgumentError("statistics are measured on images; give them with images= to measure again")
-        for job in jobs:
-            if self._named(job) and (here or job.kind != "statistics"):
-                for path in (*job.makes, *_walls(job, listing)):
-                    if path in listing:
-                        self.files.remove(path)
-                        del listing.sizes[path]
+        again = [job for job in jobs if self._named(job) and (here or job.kind != "statistics")]
+        paths = (path for job in again for path in (*job.makes, *_walls(job, listing)))
+        return [path for path in dict.fromkeys(paths) if path in listing]
 
 
 def _kinds(only: Any) -> frozenset[str] | None:

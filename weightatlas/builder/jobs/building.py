@@ -113,8 +113,9 @@ def _work(asked: Asked, owner: Owner, run: Runner, tell: Tell, stop: Stop) -> No
     """Plans, and does what is missing."""
     listing = Listing(asked.files.sizes())
     everything, now = asked.plan(owner)
-    if asked.force:
-        asked.clear(now, listing)
+    for path in asked.outdated(now, listing):
+        asked.files.remove(path)
+        del listing.sizes[path]
     owner.write_tables(listing)
     jobs = asked.selected(everything, now, listing)
     owner.keep(everything.wanted, everything.notes)

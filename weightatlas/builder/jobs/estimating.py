@@ -78,16 +78,20 @@ def estimate_build(net: Network, path: str | Path, **options: Any) -> Estimate:
     owner = asked.look()
     listing = Listing(asked.files.sizes())
     everything, now = asked.plan(owner)
-    jobs = asked.selected(everything, now, () if asked.force else listing)
+    for path in asked.outdated(now, listing):
+        del listing.sizes[path]
+    owner.files = Overlay(asked.files)
+    owner.write_tables(listing)
+    jobs = asked.selected(everything, now, listing)
     context = Context(
-        net, Overlay(asked.files), dataclasses.replace(owner.settings, device=asked.device),
+        net, owner.files, dataclasses.replace(owner.settings, device=asked.device),
         {name: s for r in owner.requests for name, s in r.own.items()}, asked.photos,
     )  # fmt: skip
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.recipe if job.kind == "pictures" else job.kind, []).append(job)
     seconds = {name: _seconds(context, own, everything, listing) for name, own in groups.items()}
-    counts = {name: _count(own, listing if not asked.force else Listing({})) for name, own in groups.items()}
+    counts = {name: _count(own, listing) for name, own in groups.items()}
     return Estimate(
         (len(jobs), len(everything.jobs)),
         counts,
