@@ -285,6 +285,21 @@ class TestLater:
         assert again.coverage == first.coverage
         assert again.manifest["images"] == first.manifest["images"]
 
+    def test_what_waits_for_the_images_is_told_while_they_are_away(self, tmp_path):
+        net, notes = deep(), []
+
+        def listen(event):
+            if event.event == "planned":
+                notes.append(event.numbers["notes"])
+
+        wa.build(net, tmp_path, images=patterns(4), progress=listen, **{**LATER, "only": "weights"})
+        wa.build(net, tmp_path, progress=listen)
+        wa.build(net, tmp_path, images=patterns(4), progress=listen)
+        wa.build(net, tmp_path, progress=listen)
+        assert [len(n) for n in notes] == [0, 1, 0, 0]
+        assert "give them again with images=" in notes[1][0]
+        assert wa.Atlas(tmp_path).manifest["notes"] == []
+
     def test_other_images_are_refused_with_both_hashes_until_all_is_measured_again(self, tmp_path):
         net = deep()
         first = wa.build(net, tmp_path, images=patterns(4), **LATER)

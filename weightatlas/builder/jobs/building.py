@@ -17,12 +17,15 @@ from ...store.checking import parts_in
 from .asking import Asked
 from .cluster import Runner, on_cluster
 from .context import Context
+from .exemplifying import EXAMPLES
 from .job import Event, Job, Outcome, Tell
+from .levels import is_captured
 from .local import in_process
 from .owner import Owner
 from .planning import Plan
 from .stopping import Stop
 
+WAITING = "agreement and examples wait for the images of this atlas; give them again with images="
 #: Seconds between overviews while jobs go on.
 OVERVIEW_EVERY = 20.0
 
@@ -122,7 +125,8 @@ def _work(asked: Asked, owner: Owner, run: Runner, tell: Tell, stop: Stop) -> No
     for failure in everything.failures:
         owner.failures[failure.job] = failure
     owner.update(listing, walls=False)
-    tell(planned_event(everything, jobs, owner, listing))
+    notes = [WAITING] if asked.photos is None and _waits_for_images(everything, owner, listing) else []
+    tell(planned_event(everything, jobs, owner, listing, notes))
     recipes = {name: s for r in owner.requests for name, s in r.own.items()}
     settings = dataclasses.replace(owner.settings, device=asked.device)
     context = Context(asked.net, asked.files, settings, recipes, asked.photos)
@@ -137,8 +141,18 @@ def counted(job: Job, exists: Container[str]) -> int:
     return sum(path not in exists for path in job.makes) if job.units else 1
 
 
-def planned_event(plan: Plan, jobs: Sequence[Job], owner: Owner, listing: Listing) -> Event:
-    """What is told before anything is made."""
+def _waits_for_images(plan: Plan, owner: Owner, listing: Listing) -> bool:
+    """Whether something is missing that was to be made from images."""
+    if owner.images is None:
+        return False
+    if is_captured(owner.net) and not all(listing.has(pair, "agreement") for pair in plan.wanted.pairs):
+        return True
+    places = ((layer, recipe, units) for (layer, recipe), units in plan.wanted.pictures.items() if recipe == EXAMPLES)
+    return any(len(listing.pictured(*place)) < len(place[2]) for place in places)
+
+
+def planned_event(plan: Plan, jobs: Sequence[Job], owner: Owner, listing: Listing, notes: Sequence[str] = ()) -> Event:
+    """What is told before anything is made; ``notes`` are those of this build, besides those of the plan."""
     kinds: dict[str, int] = {}
     for job in jobs:
         name = job.recipe if job.kind == "pictures" else job.kind
@@ -148,7 +162,7 @@ def planned_event(plan: Plan, jobs: Sequence[Job], owner: Owner, listing: Listin
     numbers = {
         "jobs": len(jobs), "of": len(plan.jobs), "kinds": kinds, "layers": len(plan.wanted.layers),
         "weights_bytes": weights, "budget": max((r.budget for r in owner.requests), default=0),
-        "left_out": left, "notes": list(plan.notes), "failures": [f.to_dict() for f in plan.failures],
+        "left_out": left, "notes": [*plan.notes, *notes], "failures": [f.to_dict() for f in plan.failures],
     }  # fmt: skip
     return Event("planned", about=owner.net.name, numbers=numbers)
 
