@@ -72,6 +72,12 @@ def small(seed: int = 0) -> wa.Network:
     return wa.load(module, input=wa.InputSpec(shape=(3, SIDE, SIDE), mean=0.5, std=0.5))
 
 
+@functools.cache
+def opened() -> wa.Network:
+    """The network, opened and captured once; for tests that change nothing about it."""
+    return small()
+
+
 def images(count: int = 5) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
@@ -82,10 +88,10 @@ def options() -> dict:
     return {"images": images(), "recipes": recipes, "batch": 3, "units": range(4)}
 
 
+@functools.cache
 def recipe_name(recipe: wa.Recipe) -> str:
     """What a recipe of one's own is called in an atlas."""
-    net = small()
-    return requested(net, ["stem"], recipes=[recipe]).recipes[0]
+    return requested(opened(), ["stem"], recipes=[recipe]).recipes[0]
 
 
 def tree(folder: str | Path) -> dict[str, bytes]:
@@ -108,7 +114,7 @@ def built() -> tuple[Path, list]:
     folder = Path(tempfile.mkdtemp(prefix="atlas-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     told: list = []
-    wa.build(small(), folder / "atlas", progress=told.append, **options())
+    wa.build(opened(), folder / "atlas", progress=told.append, **options())
     return folder / "atlas", told
 
 

@@ -16,7 +16,7 @@ import dask
 import distributed
 import pytest
 import torch
-from atlases import QUICK, built, differences, options, recipe_name, small, tree
+from atlases import QUICK, built, differences, opened, options, recipe_name, small, tree
 from torch import nn
 
 import weightatlas as wa
@@ -35,7 +35,7 @@ LITTLE = {"layers": ["stem", "blocks.0", "blocks.1"], "recipes": [QUICK], "units
 OWN = recipe_name(QUICK)
 
 
-def opened(workers, processes=True):
+def local_cluster(workers, processes=True):
     return distributed.LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=processes, host="127.0.0.1" if processes else None,
         dashboard_address="127.0.0.1:0", memory_limit=0, silence_logs=50,
@@ -47,7 +47,7 @@ def client():
     """Two worker processes that come back when they are killed; what they were at when they died is given up at once."""
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        opened(2) as cluster,
+        local_cluster(2) as cluster,
         distributed.Client(cluster) as found,
     ):
         yield found
@@ -55,7 +55,7 @@ def client():
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ class TestTheSame:
         assert [e.event for e in told] == ["planned", "done"]
 
     def test_threads_of_this_process(self, net, tmp_path, little):
-        with opened(1, processes=False) as cluster, distributed.Client(cluster) as client:
+        with local_cluster(1, processes=False) as cluster, distributed.Client(cluster) as client:
             wa.build(net, tmp_path, executor=client, **LITTLE)
         assert differences(tree(tmp_path), little) == []
 
@@ -404,7 +404,7 @@ class TestStopping:
         assert differences(tree(tmp_path / "atlas"), little) == []
 
     def test_a_scheduler_that_goes_away_is_told(self, net, tmp_path, little):
-        cluster = opened(1)
+        cluster = local_cluster(1)
         client = distributed.Client(cluster)
 
         def close(event):
@@ -434,7 +434,7 @@ class TestRefusals:
     def test_where_no_worker_comes(self, net, tmp_path, monkeypatch):
         monkeypatch.setattr(clusters, "PATIENCE", 1)
         with (
-            opened(0, processes=False) as cluster,
+            local_cluster(0, processes=False) as cluster,
             distributed.Client(cluster) as client,
             pytest.raises(ArgumentError, match=r"no worker joined .* within 1 seconds"),
         ):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from atlases import FULL, QUICK, built, images, options, recipe_name, small, tree
+from atlases import FULL, QUICK, built, images, opened, options, recipe_name, small, tree
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError, StoreError
@@ -18,7 +18,7 @@ VARIANTS = [f"{OWN}.{v}" for v in ("negative", "diverse", "positions", "factors"
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 def counts_of(told):
@@ -49,6 +49,7 @@ def same_as_built(net, folder, **more):
 
 
 class TestCounts:
+    @pytest.mark.slow
     def test_of_a_new_atlas_with_everything(self, net, tmp_path):
         more = {
             "layers": ["stem", "blocks.0", "blocks.1"],
@@ -72,6 +73,7 @@ class TestCounts:
         found = wa.estimate_build(net, tmp_path)
         assert (found.jobs[0], found.counts, found.seconds, found.total) == (0, {}, {}, 0)
 
+    @pytest.mark.slow
     def test_of_what_is_forced(self, net):
         """It tells of an atlas that is there as if it were not."""
         found = wa.estimate_build(net, built()[0], force=True, only=OWN, **options())
@@ -82,6 +84,7 @@ class TestCounts:
         assert found.counts == {"agreement": 9}  # what these read is there
         assert wa.check_atlas(built()[0]).whole
 
+    @pytest.mark.slow
     def test_of_a_network_that_brings_its_statistics(self, tmp_path):
         net = small()
         wa.measure(net, images())
@@ -96,6 +99,7 @@ class TestCounts:
         assert math.isnan(found.seconds["examples"])
         assert found.total == 0
 
+    @pytest.mark.slow
     def test_the_budget_and_what_cannot_be_made_are_told(self, tmp_path):
         net = small()
         with torch.no_grad():
@@ -110,6 +114,7 @@ class TestCounts:
         assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 class TestSeconds:
     def test_they_are_about_those_that_a_build_takes(self, net, tmp_path):
         """In the right order of size: short runs on a machine that does other things as well."""

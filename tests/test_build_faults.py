@@ -11,7 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from atlases import QUICK, differences, options, recipe_name, small, tree
+from atlases import QUICK, differences, opened, options, recipe_name, small, tree
 from torch import nn
 
 import weightatlas as wa
@@ -22,12 +22,13 @@ from weightatlas.store import layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OWN = recipe_name(QUICK)
+SLOW = pytest.mark.slow
 LITTLE = {"layers": ["stem", "blocks.0"], "recipes": [QUICK], "units": [0, 1, 2], "batch": 3}
 
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def failing(monkeypatch, kind, error, times=10**9, when=lambda job: True):
 
 
 class TestValues:
+    @pytest.mark.slow
     def test_of_a_layer_with_nan_nothing_is_made_and_of_all_others_everything(self, tmp_path):
         net = small()
         with torch.no_grad():
@@ -85,6 +87,7 @@ class TestValues:
         again = wa.build(net, tmp_path)  # they are tried again, and fail again
         assert again.manifest["failures"] == atlas.manifest["failures"]
 
+    @pytest.mark.slow
     def test_gates_that_cannot_be_measured_are_told_with_the_way_around(self, tmp_path):
         net = small()
         with torch.no_grad():
@@ -98,6 +101,7 @@ class TestValues:
         assert atlas.manifest["failures"] == []
         assert atlas.manifest["gates"] == {"rule": "identity", "measured": False}
 
+    @pytest.mark.slow
     def test_pictures_that_come_to_nothing_are_kept_as_such(self, tmp_path):
         """Unit 1 grows beyond all numbers when it is excited."""
 
@@ -122,6 +126,7 @@ class TestValues:
 
 
 class TestUnits:
+    @pytest.mark.slow
     def test_a_unit_that_fails_is_told_alone_and_the_others_are_made(self, net, little, tmp_path, monkeypatch):
         real = picturing.visualize
 
@@ -217,6 +222,7 @@ class TestRetries:
         assert self.build(net, tmp_path) == ([], [1, 2])
         assert (tmp_path / "banding.json").exists()
 
+    @pytest.mark.slow
     def test_what_is_damaged_stays_damaged(self, net, tmp_path, pauses):
         wa.build(net, tmp_path, **LITTLE)
         path = tmp_path / layout.weights_path("blocks.0", "stem") / "values" / "c.0.0.0.0"
@@ -263,7 +269,7 @@ class TestPlaces:
 
         monkeypatch.setattr(base.os, "open", opened)
 
-    @pytest.mark.parametrize("count", [1, 2, 5, 30, 60])
+    @pytest.mark.parametrize("count", [pytest.param(2, marks=SLOW), 30, pytest.param(60, marks=SLOW)])
     def test_a_full_disk_ends_the_build_and_it_goes_on_once_there_is_room(
         self, net, tmp_path, monkeypatch, pauses, little, count
     ):
@@ -277,6 +283,7 @@ class TestPlaces:
         wa.build(net, tmp_path, **LITTLE)
         assert differences(tree(tmp_path), little) == []
 
+    @pytest.mark.slow
     def test_the_message_of_a_full_disk_says_what_stays(self, net, tmp_path, monkeypatch, pauses):
         self.full_after(monkeypatch, 10)
         with pytest.raises(StoreError, match=r"No space left.*\. What was made before stays; build again to go on$"):
@@ -296,6 +303,7 @@ class TestPlaces:
             subprocess.run(["umount", str(folder)], check=True)
 
     @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount on this system")
+    @pytest.mark.slow
     def test_a_disk_that_is_really_full(self, net, tmp_path, pauses, little):
         with self.mounted(tmp_path / "disk", "size=160k") as disk:
             with pytest.raises(StoreError, match="No space left on device"):
@@ -305,6 +313,7 @@ class TestPlaces:
             assert differences(tree(disk), little) == []
 
     @pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount on this system")
+    @pytest.mark.slow
     def test_a_folder_that_is_really_read_only(self, net, tmp_path):
         with self.mounted(tmp_path / "disk", "size=4m") as disk:
             wa.build(net, disk, only="banding", **LITTLE)
@@ -321,7 +330,9 @@ class TestPlaces:
             wa.build(net, tmp_path / "atlas", **LITTLE)
         assert tree(tmp_path) == {}
 
-    @pytest.mark.parametrize("kind", ["weights", "units", "pictures"])
+    @pytest.mark.parametrize(
+        "kind", [pytest.param("weights", marks=SLOW), pytest.param("units", marks=SLOW), "pictures"]
+    )
     def test_a_folder_that_is_removed_meanwhile_is_not_made_again(self, net, tmp_path, kind):
         folder = tmp_path / "atlas"
 
@@ -333,6 +344,7 @@ class TestPlaces:
             wa.build(net, folder, progress=remove, **LITTLE)
         assert not folder.exists()
 
+    @pytest.mark.slow
     def test_a_folder_that_is_moved_away_and_back(self, net, tmp_path, little):
         folder = tmp_path / "atlas"
 
@@ -362,6 +374,7 @@ class TestTwoAtOnce:
         assert differences(tree(tmp_path), little) == []
         wa.build(net, tmp_path, **LITTLE)  # afterwards the folder is free
 
+    @pytest.mark.slow
     def test_after_an_error_the_folder_is_free(self, net, tmp_path):
         def stop(event):
             raise RuntimeError("enough")
@@ -371,6 +384,7 @@ class TestTwoAtOnce:
                 wa.build(net, tmp_path, progress=stop, **LITTLE)
         assert wa.build(net, tmp_path, only="banding").manifest["failures"] == []
 
+    @pytest.mark.slow
     def test_at_a_url_both_do_the_work_and_end_with_the_same(self, net, tmp_path):
         url, more = "memory://two-at-once", {**LITTLE, "images": options()["images"]}
         wa.build(net, tmp_path, **more)
@@ -426,6 +440,7 @@ class TestUrls:
         wa.build(net, url, **LITTLE)
         assert differences(self.files(), little) == []
 
+    @pytest.mark.slow
     def test_one_that_answers_only_sometimes(self, net, url, little, monkeypatch, pauses):
         system, calls = fsspec.filesystem("memory"), []
         real = type(system).pipe_file

@@ -106,6 +106,7 @@ class TestStatistics:
             assert about["images"] == {"count": 12, "hash": about["images"]["hash"]}
             assert atlas.unit(f"{layer}:1").activations == {n: about[n][1] for n in truth}
 
+    @pytest.mark.slow
     def test_units_that_never_fire_are_named(self, tmp_path):
         net = deep()
         with torch.no_grad():
@@ -176,6 +177,7 @@ class TestExamples:
         assert about["wanted"] == about["made"] == [[0, 3]]
 
 
+@pytest.mark.slow
 class TestParts:
     @pytest.fixture
     def _parts_of_two(self, monkeypatch):
@@ -218,6 +220,7 @@ class TestParts:
 
 
 class TestSources:
+    @pytest.mark.slow
     def test_files_and_arrays_give_the_same_numbers(self, deep_atlas, tmp_path):
         net, whole = deep_atlas
         for number, image in enumerate(patterns()):
@@ -241,6 +244,7 @@ class TestSources:
             wa.build(deep(), tmp_path / "atlas", images=tmp_path / "images")
         assert not (tmp_path / "atlas").exists()
 
+    @pytest.mark.slow
     def test_an_image_that_ends_early_fails_what_reads_it_and_nothing_else(self, tmp_path):
         (tmp_path / "images").mkdir()
         for number, image in enumerate(patterns(3)):
@@ -262,6 +266,7 @@ class TestSources:
         assert atlas.document("banding.json")["rows"]
 
 
+@pytest.mark.slow
 class TestLater:
     """Images that come, go and change between builds."""
 
@@ -320,6 +325,7 @@ class TestLater:
         assert wa.build(net, tmp_path, images=patterns(5)).manifest["images"]["count"] == 5
 
 
+@pytest.mark.slow
 def test_an_image_set_of_more_than_are_needed_is_spread_over(tmp_path):
     """Gates come from 256 of them at most, agreement from 16, evenly over all."""
     net = small()

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from atlases import LAYERS, small
+from atlases import LAYERS, opened, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -17,6 +17,7 @@ from weightatlas.network import INPUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 16
+SLOW = pytest.mark.slow
 
 
 def conv(inside, out, kernel=3, **more):
@@ -138,11 +139,15 @@ SHOWN = {
 }
 
 
+#: Capturing takes time; some are enough for a quick look.
+KINDS = [UNet, Branching, small, *(pytest.param(m, marks=SLOW) for m in (plain, nested, Inception, Shared, Dense))]
+
+
 @pytest.fixture(scope="module")
 def nets():
     torch.manual_seed(0)
-    opened = {make: wa.load(make().eval(), input=wa.InputSpec(shape=(3, SIDE, SIDE))) for make in SHOWN}
-    return opened | {small: small()}
+    made = {make: wa.load(make().eval(), input=wa.InputSpec(shape=(3, SIDE, SIDE))) for make in SHOWN}
+    return made | {small: opened()}
 
 
 def reached(net, target, cut):
@@ -179,12 +184,12 @@ def reached(net, target, cut):
     return {n for n, g in zip(before, grads, strict=True) if g is not None and bool(g.abs().sum() > 0)}
 
 
-@pytest.mark.parametrize("make", [*SHOWN, small])
+@pytest.mark.parametrize("make", KINDS)
 def test_an_atlas_shows_blocks_and_the_convolutions_outside_of_them(nets, make):
     assert block_layers(nets[make]) == SHOWN.get(make, LAYERS)
 
 
-@pytest.mark.parametrize("make", [m for m in (*SHOWN, small) if m is not Branching])
+@pytest.mark.parametrize("make", [kind for kind in KINDS if kind is not Branching])
 def test_neighbours_are_those_that_a_layer_depends_on_with_all_others_cut(nets, make):
     net = nets[make]
     shown = block_layers(net)
@@ -203,7 +208,7 @@ def test_neighbours_are_those_that_a_layer_depends_on_with_all_others_cut(nets, 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_pairs_of_a_selection_are_those_of_the_whole_network_and_more_layers_only_add_pairs(nets, data):
-    make = data.draw(st.sampled_from([UNet, Dense, Inception, small]))
+    make = data.draw(st.sampled_from([UNet, small]))
     net = nets[make]
     shown = block_layers(net)
     more = data.draw(st.lists(st.sampled_from(shown), min_size=1, unique=True))
@@ -251,6 +256,7 @@ def test_layers_without_units_or_of_no_network_are_refused(nets):
         levels(nets[small], [])
 
 
+@pytest.mark.slow
 class TestGates:
     def test_the_activation_between_two_mixing_layers_is_where_paths_are_followed(self, nets):
         net = nets[small]

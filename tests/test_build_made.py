@@ -74,6 +74,7 @@ class TestWeights:
         bare = wa.expanded_weights(small(), "stem", "blocks.0", skip="exclude")  # from batch norm alone
         assert np.abs(bare.values - weights["stem", "blocks.0"].values).max() > 0.01
 
+    @pytest.mark.slow
     def test_another_gate(self, tmp_path):
         net = small()
         made = wa.build(net, tmp_path, gate=0.25, recipes=[], only="weights", layers=["stem", "blocks.0"])
@@ -81,6 +82,7 @@ class TestWeights:
         assert np.array_equal(made.weights("stem", "blocks.0").values, truth.values)
         assert made.manifest["gates"] == {"rule": 0.25, "measured": False}
 
+    @pytest.mark.slow
     def test_statistics_of_the_network_are_part_of_a_new_atlas(self, net, weights, tmp_path):
         own = small()
         own.measured = net.measured
@@ -92,6 +94,7 @@ class TestWeights:
             assert np.array_equal(again.weights(*pair).values, weights[pair].values)
         assert made.manifest["gates"] == {"rule": "expected", "measured": True}
 
+    @pytest.mark.slow
     def test_the_network_is_left_as_it_was(self, tmp_path):
         net = small()
         before = net.weights_hash

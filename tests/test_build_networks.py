@@ -40,6 +40,7 @@ class Undecided(nn.Module):
         return self.fourth(self.pool(self.third(self.soft(self.second(x)))))
 
 
+@pytest.mark.slow
 class TestWithoutPictures:
     @pytest.mark.parametrize("kind", ["vectors", "sounds"])
     def test_networks_that_take_no_images_have_weights_but_no_pictures(self, kind, tmp_path):
@@ -71,6 +72,7 @@ class TestWithoutPictures:
         assert about["most"] == pytest.approx(values.max(0), rel=1e-3)
 
 
+@pytest.mark.slow
 class TestGroups:
     @pytest.fixture(scope="class")
     @classmethod
@@ -156,6 +158,7 @@ class TestBeyondCapture:
         assert grad[0, :, 3:6, 3:6].numpy() == pytest.approx(weights.values[3], rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 class TestDead:
     @pytest.fixture(scope="class")
     @classmethod

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from atlases import QUICK, recipe_name, small
+from atlases import QUICK, opened, recipe_name
 from PIL import Image
 from torch import nn
 
@@ -24,7 +24,7 @@ VARIANTS = ("negative", "diverse", "positions", "factors")
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +174,7 @@ class TestVariants:
         }  # fmt: skip
 
 
+@pytest.mark.slow
 class TestOtherNetworks:
     def test_of_one_channel_pictures_are_grey_and_of_five_they_are_shown_in_colours(self, tmp_path):
         for channels in (1, 5):

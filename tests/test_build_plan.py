@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from atlases import LAYERS, QUICK, built, images, options, recipe_name, small, tree
+from atlases import LAYERS, QUICK, built, images, opened, options, recipe_name, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,12 +22,12 @@ from weightatlas.store import open_files
 from weightatlas.store.files import Overlay
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FAST = settings(max_examples=40, deadline=None)
+FAST = settings(max_examples=15, deadline=None)
 
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture(scope="module")

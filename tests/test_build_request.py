@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from atlases import LAYERS, QUICK, recipe_name, small
+from atlases import LAYERS, QUICK, opened, recipe_name
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -38,7 +38,7 @@ class Levelled(nn.Module):
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 class TestLayers:

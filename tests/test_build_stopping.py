@@ -7,18 +7,19 @@ import threading
 import time
 
 import pytest
-from atlases import QUICK, Builder, built, differences, small, tree
+from atlases import QUICK, Builder, built, differences, opened, tree
 
 import weightatlas as wa
 from weightatlas.builder.jobs.stopping import Stop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+SLOW = pytest.mark.slow
 LITTLE = {"layers": ["stem", "blocks.0"], "recipes": [QUICK], "units": [0, 1, 2], "batch": 3}
 
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ class Listener:
 
 
 class TestWhenTold:
-    @pytest.mark.parametrize("number", [1, 4, 9])
+    @pytest.mark.parametrize("number", [pytest.param(1, marks=SLOW), 4, pytest.param(9, marks=SLOW)])
     def test_it_ends_after_the_job_in_flight_and_the_overview_tells_what_is_there(self, net, tmp_path, little, number):
         whole, jobs = little
         stop = threading.Event()
@@ -65,6 +66,7 @@ class TestWhenTold:
         assert again.told[-1].event == "done"
         assert differences(tree(tmp_path), whole) == []
 
+    @pytest.mark.slow
     def test_job_by_job_it_comes_to_the_same(self, net, tmp_path, little):
         whole, jobs = little
         begun = []
@@ -83,13 +85,14 @@ class TestWhenTold:
         assert set(tree(tmp_path)) == {"atlas.json", "edges.json", "model.json", "layers.json", "graph.json"}
         assert atlas.coverage["weights"] == [0, 3]
 
+    @pytest.mark.slow
     def test_after_some_time(self, net, tmp_path, little):
         told = []
         wa.build(net, tmp_path, stop_after=0, progress=told.append, **LITTLE)
         assert [e.event for e in told] == ["planned", "stopped"]
         assert told[-1].about == "its time is up"
-        listener = Listener("started", 3, lambda: time.sleep(0.6))
-        wa.build(net, tmp_path, stop_after=0.5, progress=listener, **LITTLE)
+        listener = Listener("started", 3, lambda: time.sleep(0.4))
+        wa.build(net, tmp_path, stop_after=0.3, progress=listener, **LITTLE)
         assert 1 <= len(listener.jobs("finished")) <= 3
         wa.build(net, tmp_path, stop_after=1000, **LITTLE)
         assert differences(tree(tmp_path), little[0]) == []
@@ -107,7 +110,7 @@ class TestWhenTold:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+    @pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=SLOW)])
     def test_the_first_asks_for_an_end_and_says_how_to_go_on(self, net, tmp_path, little, name):
         whole, jobs = little
         number = getattr(signal, name)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from atlases import LAYERS, images, small, tree
+from atlases import LAYERS, images, opened, small, tree
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -31,7 +31,7 @@ LITTLE = ["--layers", "stem", "--recipes", "quick", "--units", "0-1"]
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture(autouse=True)
@@ -124,6 +124,7 @@ class TestBuild:
         assert wa.Atlas("a").coverage["weights"] == [0, 1]
         assert "jobs are left. Go on with:" in done.stdout
 
+    @pytest.mark.slow
     def test_what_the_budget_leaves_out_is_told(self):
         done = built("--only", "weights", "--budget", "5 kB", "--recipes", "quick")
         assert "left out for the budget: head ← blocks.1 (0 MiB)" in done.stderr
@@ -241,8 +242,10 @@ class TestRefusals:
         assert plain(fails("build", EVIL, "-o", "a"))
         fails("build", "efficientnet_lite9", "-o", "a")
 
-    def test_a_folder_of_another_network(self):
-        wa.build(small(1), "a", layers="stem", only="banding")
+    def test_a_folder_of_another_network(self, monkeypatch):
+        built(*LITTLE, "--only", "banding")
+        load = wa.load
+        monkeypatch.setattr(wa, "load", lambda source, **more: small(1) if source == "small" else load(source, **more))
         told = fails("build", "small", "-o", "a")
         assert "Build into another folder" in told
 
@@ -289,6 +292,7 @@ class TestEnds:
         assert run(*shlex.split(last.removeprefix(words))[1:]).exit_code == 0
         assert wa.Atlas("an atlas").coverage["pictures"]["quick"] == [2, 2]
 
+    @pytest.mark.slow
     def test_names_cannot_disturb_the_terminal(self, net, monkeypatch):
         name = net.name
         monkeypatch.setattr(net, "name", EVIL)
@@ -309,6 +313,7 @@ class TestCheck:
         assert done.exit_code == 0
         assert re.fullmatch(r"\d+ files, [\d.]+ KiB: all is well\n", done.stdout)
 
+    @pytest.mark.slow
     def test_damage_is_told_and_removed_so_that_a_build_refills_it(self):
         built(*LITTLE)
         whole = tree("a")

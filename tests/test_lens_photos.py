@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from atlases import SIDE, images, small
+from atlases import SIDE, images, opened
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def net():
-    return small()
+    return opened()
 
 
 @pytest.fixture
