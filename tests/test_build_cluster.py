@@ -16,7 +16,7 @@ import dask
 import distributed
 import pytest
 import torch
-from atlases import QUICK, built, differences, opened, options, recipe_name, small, tree
+from atlases import QUICK, differences, images, opened, recipe_name, small, tree
 from torch import nn
 
 import weightatlas as wa
@@ -26,6 +26,7 @@ from weightatlas.builder.jobs.asking import Asked
 from weightatlas.builder.jobs.cluster import on_cluster
 from weightatlas.builder.jobs.context import Context, Settings
 from weightatlas.builder.jobs.job import GPU, Event
+from weightatlas.builder.jobs.planning import KINDS
 from weightatlas.builder.jobs.stopping import Stop
 from weightatlas.errors import ArgumentError, MissingPackageError, StoreError
 from weightatlas.store import open_files
@@ -46,7 +47,7 @@ def local_cluster(workers, processes=True):
 def client():
     """Two worker processes that come back when they are killed; what they were at when they died is given up at once."""
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        dask.config.set({**clusters.LOCALLY, "distributed.scheduler.allowed-failures": 0}),
         local_cluster(2) as cluster,
         distributed.Client(cluster) as found,
     ):
@@ -144,13 +145,16 @@ def finished(told):
 
 class TestTheSame:
     def test_bytes_as_in_one_process(self, net, client, tmp_path):
-        told, log = [], tmp_path / "log"
+        told, here, log = [], [], tmp_path / "log"
+        more = {**LITTLE, "images": images(), "recipes": [QUICK, f"{OWN}.positions"]}  # jobs of every kind
+        wa.build(net, tmp_path / "here", progress=here.append, **more)
         with watched(client, log):
-            atlas = wa.build(net, tmp_path / "atlas", executor=client, progress=told.append, **options())
-        assert differences(tree(tmp_path / "atlas"), tree(built()[0])) == []
+            atlas = wa.build(net, tmp_path / "atlas", executor=client, progress=told.append, **more)
+        assert differences(tree(tmp_path / "atlas"), tree(tmp_path / "here")) == []
         assert atlas.manifest["failures"] == []
         assert Counter(noted(log, "begun")).most_common(1)[0][1] == 1
-        assert sorted(finished(told)) == sorted(e.job for e in built()[1] if e.event == "finished")
+        assert sorted(finished(told)) == sorted(finished(here))
+        assert {e.kind for e in here if e.event == "finished"} == set(KINDS)
         assert len({e.numbers["where"] for e in told if e.event == "finished"}) == 2  # both took part
         assert told[0].event == "planned"
         assert told[-1].event == "done"

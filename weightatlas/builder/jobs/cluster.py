@@ -28,8 +28,10 @@ PER_THREAD, WAITING = 2, 4
 PATIENCE = 120
 #: Seconds between looks at whether to stop.
 LOOK = 0.5
-#: Local workers that may die with a job on them before it is given up; another cluster has its own setting.
-DEATHS = 1
+#: For local workers; another cluster has its own settings. How many may die with a job on them before it is given up,
+#: and how long one that begins again is waited for: by default it is taken for lost if it happens to be on its way
+#: again 15 seconds after it died before.
+LOCALLY = {"distributed.scheduler.allowed-failures": 1, "distributed.deploy.lost-worker-timeout": "1 hour"}
 MANY = "pip install 'weightatlas[dask]'"
 
 Runner = Callable[[Context, Sequence[Job], Tell, Stop], Iterator[Outcome]]
@@ -100,7 +102,7 @@ def _client(executor: Any, context: Context) -> Iterator[tuple[Any, int]]:
         preload=[_IGNORE_SIGNALS],
     )  # fmt: skip
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
+        dask.config.set(LOCALLY),
         distributed.LocalCluster(**options) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -197,7 +199,9 @@ class _Flight:
             with contextlib.suppress(TimeoutError):
                 wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED")
             for name in [n for n, (future, _) in self.flying.items() if future.done()]:
-                outcome = self._landed(*self.flying.pop(name))
+                future, job = self.flying.pop(name)
+                outcome = self._landed(future, job)
+                future.release()  # at once: what is kept is computed again where its worker dies
                 if outcome is None:
                     continue
                 yield outcome

@@ -79,7 +79,7 @@ def _top(weights: Weights, outgoing: Outgoing, positions: tuple[int, int], size:
         "norms": {"targets": short(np.sqrt(whole)), "sources": short(outgoing.norms * scale)},
         "inputs": _inputs(weights, strengths, power, whole),
         "outputs": _outputs(outgoing, scale),
-        "strongest": _strongest(weights, strengths, power, whole),
+        "strongest": _strongest(weights, strengths, power, whole, positions[0] * positions[1]),
         "structure": _structure(weights),
     }
 
@@ -112,7 +112,9 @@ def _outputs(outgoing: Outgoing, scale: float) -> dict[str, Any]:
     return {"units": units, "strengths": values, "shares": shares}
 
 
-def _strongest(w: Weights, strengths: np.ndarray, power: np.ndarray, whole: np.ndarray) -> list[list[Any]]:
+def _strongest(
+    w: Weights, strengths: np.ndarray, power: np.ndarray, whole: np.ndarray, positions: int
+) -> list[list[Any]]:
     """The connections that hold the largest shares of their target's squared weights, with strength, share and sum."""
     share = power / np.where(whole > 0, whole, 1)[:, None]
     order = np.argsort(-share, axis=None, kind="stable")[:NOTABLE]
@@ -120,7 +122,7 @@ def _strongest(w: Weights, strengths: np.ndarray, power: np.ndarray, whole: np.n
     for row, column in zip(*np.unravel_index(order, share.shape), strict=True):
         if share[row, column] > 0:
             unit = int(w.seen_units(int(row))[int(column)])
-            total = w.values[row, column].sum(dtype=np.float64)
+            total = w.values[row, column].sum(dtype=np.float64) * positions  # that each value stands for
             numbers = (strengths[row, column], share[row, column], total)
             found.append([int(w.units[row]), unit, *(short(n) for n in numbers)])
     return found
