@@ -465,8 +465,8 @@ def test_durations_and_sizes():
     for wrong in ("", "x", "-1s", "1 day", "1e3"):
         with pytest.raises(ArgumentError):
             parse_duration(wrong)
-    assert [duration(s) for s in (0.04, 9.94, 59.4, 59.6, 3599, 3600, 90061)] == [
-        "0.0 s", "9.9 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "25 h 1 min"
+    assert [duration(s) for s in (0.04, 9.94, 59.4, 59.6, 3599, 3600, 7190, 90061)] == [
+        "0.0 s", "9.9 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "2 h 0 min", "25 h 1 min"
     ]  # fmt: skip
     assert [size(n) for n in (0, 1023, 1024, 10**6, 2**40, 2**50)] == [
         "0 B", "1023 B", "1.0 KiB", "977 KiB", "1.0 TiB", "1024 TiB"
