@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?= demo
 PHOTOS := astronaut.png chelsea.png coffee.png rocket.jpg  # of scikit-image
-SIDE_BY_SIDE := -n 2 --dist loadfile  # two processes, a file's tests in one of them
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder  # two processes, a file's tests in one of them
 
 .PHONY: demo test fast lint docs bench clean
 
@@ -28,7 +28,7 @@ lint: .venv/.dev  ## style and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: .venv/.dev  ## build docs/_build/html, running every example; warnings are errors
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -j 4 -W --keep-going -q -b html docs docs/_build/html
 
 bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/factor.py

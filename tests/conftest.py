@@ -10,9 +10,16 @@ import pytest
 import torch
 
 import weightatlas as wa
+from weightatlas.featurevis import Recipe
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +33,18 @@ def photos() -> dict[str, np.ndarray]:
     from skimage import data
 
     return {"cat": data.chelsea(), "coffee": data.coffee(), "astronaut": data.astronaut()}
+
+
+@pytest.fixture
+def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of at most six steps, for tests that compare pictures or look at what stands around them."""
+    check = Recipe.__post_init__
+
+    def shorter(recipe: Recipe) -> None:
+        check(recipe)
+        object.__setattr__(recipe, "steps", min(recipe.steps, 6))
+
+    monkeypatch.setattr(Recipe, "__post_init__", shorter)
 
 
 @pytest.fixture(autouse=True)

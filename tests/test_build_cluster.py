@@ -390,7 +390,7 @@ class TestStopping:
 
             if __name__ == "__main__":
                 try:
-                    wa.build(atlases.small(), sys.argv[1], executor=2, progress=stop, **LITTLE)
+                    wa.build(atlases.small(), sys.argv[1], executor=1, progress=stop, **LITTLE)
                 except KeyboardInterrupt as stopped:
                     print("interrupted", stopped)
         """)

@@ -552,6 +552,7 @@ def test_hostile_names_do_not_break_the_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_recipes")
 def test_of_the_embedded_network_all_figures_are_made(lite0, tmp_path):
     page = wa.article(lite0, tmp_path, recipe="quick").read_text(encoding="utf-8")
     assert "cannot be made" not in page
