@@ -170,6 +170,8 @@ class TestMisplaced:
             ("weights/down/blocks.1/zarr.json", "paths/down/blocks.0/blocks.1/zarr.json", "of the kind None, not 'Weights'"),
             ("weights/down/blocks.1/zarr.json", "statistics/zarr.json", "of the kind 'Statistics', not 'Weights'"),
             ("paths/down/blocks.0/blocks.1/zarr.json", "paths/blocks.1/stem/blocks.0/zarr.json", "of the target 'blocks.1'"),
+            ("paths/head/blocks.1/down/zarr.json", "paths/down/blocks.0/blocks.1/zarr.json", "of the target 'down'"),
+            ("paths/down/blocks.0/blocks.1/zarr.json", "paths/head/blocks.1/down/zarr.json", "of the target 'head'"),
             ("statistics/zarr.json", "weights/down/blocks.0/zarr.json", "of the kind 'Weights', not 'Statistics'"),
             ("weights/down/blocks.1/values/zarr.json", "weights/down/blocks.1/outgoing_maps/zarr.json", "another array"),
             ("weights/down/blocks.1/values/c.0.0.0.0", "weights/down/blocks.1/values/c.1.0.0.0", "not in their places"),

@@ -52,8 +52,7 @@ def group_fault(place: Place, attributes: Mapping[str, Any]) -> str:
     """What is wrong with the metadata of a group in its place; ``""`` if nothing is."""
     about = attributes.get("weightatlas", {})
     if place.middle:
-        ends = {"target": place.layer, "source": place.source, "middle": place.middle}
-        return _fault(about, {name: layer for name, layer in ends.items() if name in about or "none" not in about})
+        return _fault(about, {"target": place.layer, "source": place.source, "middle": place.middle})
     if place.layer:
         fields = about.get("fields", {})
         return _fault({**about, **fields}, {"kind": "Weights", "target": place.layer, "source": place.source})

@@ -150,7 +150,8 @@ def follow(context: Context, job: Job) -> tuple[int, int]:
     try:
         paths = expanded_paths(context.gated, job.source, job.middle, job.layer, gate=gate)
     except ArgumentError as error:
-        group = group_files({}, {"weightatlas": {"none": str(error)}})
+        ends = {"source": job.source, "middle": job.middle, "target": job.layer}
+        group = group_files({}, {"weightatlas": {"none": str(error), **ends}})
     else:
         group = paths_files(paths)
     return context.write(group, layout.paths_path(job.layer, job.source, job.middle))
