@@ -12,4 +12,5 @@ from .observe import Observation as Observation
 from .observe import evaluating as evaluating
 from .observe import sample_input as sample_input
 from .receptive import tensors_in as tensors_in
-from .threads import use_threads as use_threads
+from .resources import keep_memory as keep_memory
+from .resources import use_threads as use_threads

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...errors import LoadError, StoreError, WeightAtlasError
-from ...network import use_threads
+from ...network import keep_memory, use_threads
 from .context import Context, Work, checked
 from .describing import describe, factor, measure_bands
 from .exemplifying import exemplify, look, summarise
@@ -193,6 +193,7 @@ def run_on_worker(key: str, job: Job, *after: Outcome | None) -> Outcome | None:
         work = _installed[key]
         if key not in _opened:
             use_threads(work.threads)
+            keep_memory()
             _opened[key] = work.open()
         context = _opened[key]
         found = Outcome(job.name) if all(map(context.files.exists, job.makes)) else run(context, job)
