@@ -13,7 +13,7 @@ from atlases import QUICK, SIDE, Small, built, differences, opened, options, sma
 from torch import nn
 
 import weightatlas as wa
-from weightatlas.builder.jobs import local
+from weightatlas.builder.jobs import cluster, local
 from weightatlas.errors import ArgumentError, StoreError
 from weightatlas.store import layout
 from weightatlas.store.files import LOCK
@@ -89,7 +89,26 @@ class TestRefused:
         module.act = nn.GELU()
         other = wa.load(module, input=small().input)
         assert other.weights_hash == small().weights_hash
-        self.refused(folder, other, StoreError, "but other layers: first 'act' differs")
+        self.refused(folder, other, StoreError, "but other layers or operators: first 'act' differs")
+
+    def test_another_operator_between_the_same_layers(self, tmp_path):
+        class Between(nn.Module):
+            def __init__(self, act):
+                super().__init__()
+                self.a, self.b, self.plain = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), act
+
+            def forward(self, x):
+                return self.b(self.plain(self.a(x)))
+
+        def net(act):
+            torch.manual_seed(0)
+            return wa.load(Between(act).eval(), input=wa.InputSpec(shape=(3, 12, 12)))
+
+        wa.build(net(nn.functional.relu), tmp_path, only="weights", recipes=[])
+        wa.build(net(torch.relu), tmp_path, only="weights", recipes=[])  # another name of the same
+        self.refused(
+            tmp_path, net(lambda x: 3 * nn.functional.gelu(x)), StoreError, "other layers or operators: first 'b'"
+        )
 
     @pytest.mark.parametrize(("name", "value"), [("seed", 1), ("gate", "identity"), ("gate", 0.5)])
     def test_another_seed_or_gate(self, folder, net, name, value):
@@ -215,6 +234,36 @@ class TestForce:
         with pytest.raises(StoreError, match="was measured on 5 images"):
             wa.build(net, folder, images=options()["images"][:3], force=True, only="weights")
         assert inside(folder) == before
+
+    def test_a_part_cannot_be_measured_on_other_images(self, folder, net):
+        before, others = inside(folder), options()["images"][:3]
+        for more in (
+            {"only": ["agreement", "examples"], "layers": ["down"]},  # the rest would stay as it was
+            {"only": ["statistics", "agreement", "examples"]},  # weights would have the gates of before
+            {"layers": ["down"], "recipes": [QUICK]},
+        ):
+            with pytest.raises(StoreError, match=r"was measured on 5 images .* now 3 others came in"):
+                wa.build(net, folder, images=others, force=True, **more)
+            assert inside(folder) == before
+
+    @pytest.mark.parametrize("only", [None, ["agreement", "examples"]])
+    def test_everything_can_be_measured_on_other_images(self, folder, net, only):
+        others = options()["images"][:3]
+        atlas = wa.build(net, folder, images=others, force=True, only=only)
+        assert atlas.manifest["images"]["count"] == 3
+        agreements = [atlas.document(layout.connections_path(p["target"], p["source"], "agreement"))
+                      for p in atlas.manifest["pairs"]]  # fmt: skip
+        assert {a["images"]["count"] for a in agreements} == {3}
+        assert atlas.manifest["failures"] == []
+        assert wa.check_atlas(folder).whole
+
+    def test_nothing_is_taken_away_while_nobody_is_there_to_make_it_again(self, folder, net, monkeypatch):
+        pytest.importorskip("distributed")
+        monkeypatch.setattr(cluster, "PATIENCE", 1)
+        before = tree(folder)
+        with pytest.raises(ArgumentError, match="no scheduler answers at"):
+            wa.build(net, folder, force=True, executor="tcp://127.0.0.1:9", only="pictures", **options())
+        assert differences(tree(folder), before) == []
 
 
 class TestChangesMeanwhile:

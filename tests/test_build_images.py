@@ -9,7 +9,7 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.errors import LoadError, StoreError
-from weightatlas.lens import collection
+from weightatlas.lens import collection, photos_from
 from weightatlas.store import layout
 from weightatlas.store.pictures import decoded, tiles_of
 
@@ -244,6 +244,19 @@ class TestSources:
             wa.build(deep(), tmp_path / "atlas", images=tmp_path / "images")
         assert not (tmp_path / "atlas").exists()
 
+    def test_hidden_files_are_none_and_files_of_one_size_are_told_apart(self, tmp_path):
+        for number, image in enumerate(patterns(2)):
+            Image.fromarray(image).save(tmp_path / f"{number}.bmp")
+        first = photos_from(deep(), tmp_path)
+        (tmp_path / ".2.bmp").write_bytes(b"text")
+        (tmp_path / ".thumbs").mkdir()
+        (tmp_path / ".thumbs" / "3.bmp").write_bytes(b"text")
+        assert photos_from(deep(), tmp_path) == first
+        Image.fromarray(255 - patterns(2)[1]).save(tmp_path / "1.bmp")
+        other = photos_from(deep(), tmp_path)
+        assert (len(other), other.names) == (2, first.names)
+        assert other.digest != first.digest
+
     @pytest.mark.slow
     def test_an_image_that_ends_early_fails_what_reads_it_and_nothing_else(self, tmp_path):
         (tmp_path / "images").mkdir()
@@ -251,16 +264,18 @@ class TestSources:
             Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
         broken = tmp_path / "images" / "1.png"
         broken.write_bytes(broken.read_bytes()[:500])
-        told = []
-        atlas = wa.build(deep(), tmp_path / "atlas", images=tmp_path / "images", layers=["0", "5"],
-                         recipes=[], progress=told.append)  # fmt: skip
+        told, more = [], {"images": tmp_path / "images", "layers": ["0", "5"], "recipes": []}
+        with pytest.raises(LoadError, match=r"1\.png cannot be read as an image"):
+            wa.build(deep(), tmp_path / "gates", **more)  # all weights would be read by it
+        assert not (tmp_path / "gates").exists()
+        atlas = wa.build(deep(), tmp_path / "atlas", gate="identity", progress=told.append, **more)
         failures = {f["job"]: f for f in atlas.manifest["failures"]}
-        first = failures.pop("statistics")
-        assert "1.png cannot be read as an image" in first["error"]
-        assert first["attempts"] == 1  # it would end early again
+        assert failures
+        assert len(set(atlas.coverage["weights"])) == 1  # all of them
         for failure in failures.values():
             assert "1.png cannot be read" in failure["error"]
-            if not failure["job"].startswith("activations"):
+            assert failure["attempts"] <= 1  # it would end early again
+            if not failure["job"].startswith(("activations", "agreement")):
                 assert failure["error"].startswith("it reads what ")
         assert not [e for e in told if e.event == "retried"]
         assert atlas.document("banding.json")["rows"]

@@ -198,6 +198,7 @@ class TestPaths:
         about = Group(atlas.files, layout.paths_path(target, source, middle)).attributes["weightatlas"]
         with pytest.raises(ArgumentError) as stopped:
             wa.expanded_paths(net, source, middle, target)
+        assert about.pop("fields")["provenance"]["weights_hash"] == net.weights_hash
         assert about == {"none": str(stopped.value), "source": source, "middle": middle, "target": target}
 
     def test_the_most_cancelled_connections(self, atlas, net):

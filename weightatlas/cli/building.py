@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +19,7 @@ import weightatlas as wa
 from ..errors import ArgumentError
 from .expanding import parse_gate
 from .progressing import Bars, Lines, Silent, duration, size
-from .telling import Model, line, parse_units, strict, told
+from .telling import line, parse_units, program, strict, told
 
 STOPPED = 130  # the status that shells give what Ctrl-C ended
 INCOMPLETE = 1
@@ -39,7 +42,9 @@ Pair = Annotated[list[str] | None, typer.Option(help="further weights, as SOURCE
 
 
 def build(
-    model: Model,
+    model: Annotated[
+        str, typer.Argument(help="efficientnet_lite0; a file of weights alone has no architecture", metavar="MODEL")
+    ],
     output: Folder,
     images: Images = None,
     layers: Layers = None,
@@ -71,32 +76,45 @@ def build(
             "batch": batch,
         }  # fmt: skip
         limit = parse_duration(stop_after) if stop_after is not None else None
-        net = wa.load(model)
+        again = _command(
+            model, output, images=images, layers=layers, units=units, recipes=recipes, pair=pair, budget=budget,
+            workers=workers, scheduler=scheduler, only=only, seed=seed, gate=gate, device=device, batch=batch,
+        )  # fmt: skip
         if dry_run:
-            _estimate(net, output, options, as_json)
+            _estimate(wa.load(model), output, options, as_json)
             return
-        where = {"--images": images, "--device": device, "--workers": workers, "--scheduler": scheduler}
-        again = _command(model, output, where)
         teller: Any = Silent() if quiet else _Events() if as_json else Bars() if sys.stderr.isatty() else Lines()
         try:
-            with teller:
+            with teller, _without_logs():
                 atlas = wa.build(
-                    net, output, executor=workers if workers is not None else scheduler, stop_after=limit,
+                    wa.load(model), output, executor=workers if workers is not None else scheduler, stop_after=limit,
                     progress=teller, **options,
                 )  # fmt: skip
         except KeyboardInterrupt as stopped:
-            print(f"{line(stopped) or 'stopped'}. Go on with: {line(again)}", file=sys.stderr)
+            more = " --force" if force and not teller.planned else ""
+            print(f"{line(stopped) or 'stopped'}. Go on with: {line(again)}{more}", file=sys.stderr)
             raise typer.Exit(STOPPED) from None
         _end(atlas, teller, again, quiet or as_json)
 
 
-def _command(model: str, output: str, options: dict[str, Any]) -> str:
-    """What goes on with a build: all that was asked of an atlas is kept in it, but not where it was made."""
-    words = ["weightatlas", "build", model, "-o", output]
+def _command(model: str, output: str, **options: Any) -> str:
+    """What goes on with a build, as this one was called; what it had made is not made again."""
+    words = [program(), "build", model, "-o", output]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            words += [] if one is None else [name, str(one)]
+            words += [] if one is None else [f"--{name}", str(one)]
     return shlex.join(words)
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    """Without what dask logs: the end of a scheduler is many lines there, and one of ours."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Events(Silent):

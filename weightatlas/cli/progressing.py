@@ -22,6 +22,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.last: dict[str, Any] = {}
+        self.planned = False  # from there on, what was asked is kept
 
     def __enter__(self) -> Self:
         return self
@@ -31,6 +32,7 @@ class Silent:
 
     def __call__(self, event: Any) -> None:
         """Takes an event."""
+        self.planned |= event.event == "planned"
         if event.event in ("done", "stopped"):
             self.last = event.numbers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ import weightatlas as wa
 
 from ..errors import ArgumentError, WeightAtlasError
 
+NAME = "weightatlas"
 FAILED = 2
 WIDE = 10_000  # characters
 MOST_UNITS = 10_000  # drawn at once
@@ -79,6 +81,17 @@ def print_table(table: Table, spare: tuple[str, ...], rest: str = "--json has ev
     console.print(table)
     if left_out:
         print(f"(left out for want of room: {', '.join(left_out)}; {rest})")
+
+
+def program() -> str:
+    """How the program was called, as a shell finds it again."""
+    called = Path(sys.argv[0])
+    if called.name != NAME or shutil.which(NAME) == str(called.absolute()):
+        return NAME
+    try:
+        return str(called.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(called)
 
 
 def parse_units(text: str) -> list[int]:

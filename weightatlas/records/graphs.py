@@ -71,7 +71,8 @@ class LayerGraph:
             for name in (node.name, *node.also):
                 if name in self._rows:
                     other = self.nodes[self._rows[name]].name
-                    raise ArgumentError(f"the name {name!r} came twice, for nodes {other!r} and {node.name!r}")
+                    more = "; that is what the network's own input is called: rename the layer" * (name == "input")
+                    raise ArgumentError(f"the name {name!r} came twice, for nodes {other!r} and {node.name!r}{more}")
                 self._rows[name] = row
         self._inputs: list[list[int]] = [[] for _ in self.nodes]
         self._outputs: list[list[int]] = [[] for _ in self.nodes]

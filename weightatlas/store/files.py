@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ..errors import LoadError, StoreError
@@ -70,8 +71,8 @@ class Files(ABC):
                 return None
             raise
 
-    def sweep(self) -> int:
-        """Removes what killed writers left unfinished, and tells how many files that were."""
+    def sweep(self, ours: Callable[[str], bool] = lambda path: True) -> int:
+        """Removes what killed writers left unfinished of files that are ours; tells how many that were."""
         return 0
 
     def require(self) -> None:
@@ -89,7 +90,9 @@ class Files(ABC):
     def unreadable(self, path: str, error: Exception) -> StoreError:
         """The error for a file that cannot be read."""
         if is_missing(error):
-            return StoreError(f"there is no {path} in {self.where!r}")
+            return StoreError(
+                f"there is no {path} in {self.where!r}; `weightatlas check` tells what is missing, a build makes it"
+            )
         return UnreadableError(f"{path} in {self.where!r} cannot be read: {why(error)}")
 
     def __repr__(self) -> str:
@@ -150,9 +153,9 @@ class LocalFiles(Files):
                 return False
             raise self.unreadable(path, error) from error
 
-    def sweep(self) -> int:
+    def sweep(self, ours: Callable[[str], bool] = lambda path: True) -> int:
         """See :meth:`Files.sweep`."""
-        left = [path for path, _ in self._entries() if is_temporary(PurePosixPath(path).name)]
+        left = [path for path, _ in self._entries() if is_temporary(PurePosixPath(path).name) and ours(path)]
         for path in left:
             try:
                 os.unlink(self.root / path)

@@ -101,6 +101,7 @@ _ROOT = {
     path: Place("document", path.removesuffix(".json")) for path in (MODEL, MANIFEST, LAYERS, GRAPH, BANDING, EDGES)
 }
 _ROOT[FAMILIES] = Place("families")
+_FOLDERS = {"weights", "paths", "connections", "layers", "images", "walls", STATISTICS, PARTS}
 #: Documents on a pair and on a layer.
 _PAIR, _LAYER = ("top", "agreement", "factors"), ("units", "activations")
 
@@ -124,6 +125,13 @@ def place_of(path: str) -> Place:
         return reader(parts) if reader and parts else FOREIGN
     except (ArgumentError, IndexError, ValueError):
         return FOREIGN
+
+
+def is_unfinished(path: str) -> bool:
+    """Whether a temporary file lies where an atlas's own are written."""
+    first, *rest = path.split("/")
+    written = first[1:].rpartition(".")[0]
+    return first in _FOLDERS if rest else written in _ROOT or written == "probe"
 
 
 def _taken(parts: list[str], names: int) -> tuple[list[str], list[str]]:

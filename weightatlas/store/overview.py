@@ -202,7 +202,7 @@ class Overview:
             counts[0] += len(listing.pictured(layer, recipe, units))
             counts[1] += len(units)
         return {
-            "weights": [sum(listing.has_weights(p.source, p.target) for p in w.pairs), len(w.pairs)],
+            "weights": [sum(listing.has_weights(p.source, p.target) for p in w.pairs), len(w.pairs) + w.untold],
             "paths": [sum(len(listing.middles(p)) for p in w.pairs), sum(len(p.middles) for p in w.pairs)],
             "units": [sum(listing.has_about(n, "units") for n in w.layers), len(w.layers)],
             "agreement": [sum(listing.has(p, "agreement") for p in w.pairs), len(w.pairs) if w.images else 0],

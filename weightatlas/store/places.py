@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,11 @@ class RemoteFiles(Files):
             if about.get("type") != "directory"
         )
 
-    def sweep(self) -> int:
+    def sweep(self, ours: Callable[[str], bool] = lambda path: True) -> int:
         """See :meth:`Files.sweep`; where a put is atomic there is nothing to sweep."""
         if self.atomic:
             return 0
-        left = [path for path, _ in self._found() if is_temporary(path.rpartition("/")[2])]
+        left = [path for path, _ in self._found() if is_temporary(path.rpartition("/")[2]) and ours(path)]
         return sum(self._discard(self._full(path)) for path in left)
 
     def exists(self, path: str) -> bool:

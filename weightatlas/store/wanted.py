@@ -36,6 +36,7 @@ class Wanted:
         pictures: (layer, folder of a recipe) → numbers of units.
         images: whether there are images, for agreement and statistics.
         left_out: pairs that the budget has no room for.
+        untold: how many further pairs there are whose weights cannot be told; why is among the failures.
     """
 
     layers: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class Wanted:
     pictures: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     images: bool = False
     left_out: tuple[WantedPair, ...] = ()
+    untold: int = 0
 
 
 def ranges(numbers: Any) -> list[list[int]]:

@@ -17,6 +17,7 @@ from .levels import is_captured
 from .owner import Owner, found, owning
 from .planning import KINDS, Plan, planned
 from .request import STYLES, VARIANTS, Request, listed, requested
+from .weighing import GATE_IMAGES
 
 
 @dataclass
@@ -48,6 +49,10 @@ class Asked:
         only: Any = None, force: bool = False, seed: Any = None, gate: Any = None,
     ) -> Asked:  # fmt: skip
         """The arguments as :func:`build` takes them."""
+        if not isinstance(net, Network):
+            raise ArgumentError(f"an atlas is of a network that wa.load opened, not of {type(net).__name__}")
+        if not isinstance(force, bool):
+            raise ArgumentError(f"force={force!r} must be True or False")
         net.require_module("an atlas")
         if device is not None:
             checked_device(device)
@@ -73,7 +78,9 @@ class Asked:
 
     def look(self) -> Owner:
         """The atlas as it lies there, or as it would be begun; nothing is written."""
-        return found(self.net, self.files, self.settings, self._measured)
+        owner = found(self.net, self.files, self.settings, self._measured)
+        self._check_readable(owner)
+        return owner
 
     @property
     def _measured(self) -> bool:
@@ -86,10 +93,33 @@ class Asked:
         if request is None and not owner.requests:
             request = requested(self.net, device=self.device)
         owner.record(request, self.device)
-        anew = self.force and (self.only is None or self.only >= {"agreement", "examples"})
-        owner.record_images(self.photos, anew)
+        own = {name for r in owner.requests for name in r.own}
+        for name in self.only or ():
+            if name.startswith("own-") and name.partition(".")[0] not in own:
+                raise unknown_name("recipe of this atlas", name, sorted(own))
+        others = owner.others(self.photos)
+        if others is not None and not self.force:
+            raise others
+        if self.photos is not None:
+            owner.images = self.photos.to_dict()
         plan = planned(self.net, owner.requests, owner.settings, self.photos, owner.images is not None)
-        return plan, list(plan.jobs) if request is None else plan.of(request)
+        now = list(plan.jobs) if request is None else plan.of(request)
+        if others is not None:
+            again = {job.name for job in now if self._named(job)}
+            seen = {job.name for job in plan.jobs if _sees_images(job, again)}
+            if not seen <= again:
+                raise others
+        return plan, now
+
+    def _check_readable(self, owner: Owner) -> None:
+        """Statistics that all weights are read from begin with images that can be read.
+
+        Raises:
+            LoadError: for the first that cannot.
+        """
+        if self.photos is not None and owner.settings.measured and self.net.measured is None and owner.images is None:
+            for row in self.photos.spread(GATE_IMAGES):
+                self.photos.tensor(self.net, [row])
 
     def selected(self, plan: Plan, jobs: Sequence[Job], exists: Container[str]) -> list[Job]:
         """Of some jobs those that are done now: what is missing of what is asked for, and of what that reads."""
@@ -131,6 +161,13 @@ def _kinds(only: Any) -> frozenset[str] | None:
     if not named:
         raise ArgumentError("only= names nothing; leave it out for everything")
     return frozenset(named)
+
+
+def _sees_images(job: Job, again: Container[str]) -> bool:
+    """Whether what a job makes depends on the images, or on gates that are measured anew."""
+    if job.kind in ("agreement", "examples"):
+        return bool(job.layer)
+    return "statistics" in again and (job.kind in ("weights", "units", "paths", "factors") or bool(job.after))
 
 
 def _walls(job: Job, listing: Listing) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreError
+from ...errors import ArgumentError, StoreError
 from ...featurevis import Recipe
 from ...network import Network
 from ...store import Atlas, Listing
@@ -97,6 +97,8 @@ def build(
         >>> wa.build(net, "atlas", layers=["blocks.0.0", "blocks.1.0"], only="weights")  # doctest: +SKIP
         Atlas(efficientnet_lite0: 2 layers, weights of 2 of 2 pairs, pictures: 0 of 40 quick, 0 of 40 display)
     """
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress={progress!r} is no function that takes an Event")
     tell = progress or (lambda event: None)
     halt = Stop(stop_after, stop, lambda name: tell(Event("stopping", about=name)))
     asked = Asked.of(
@@ -116,21 +118,28 @@ def _work(asked: Asked, owner: Owner, run: Runner, tell: Tell, stop: Stop) -> No
     """Plans, and does what is missing."""
     listing = Listing(asked.files.sizes())
     everything, now = asked.plan(owner)
-    for path in asked.outdated(now, listing):
-        asked.files.remove(path)
+    outdated = asked.outdated(now, listing)
+    for path in outdated:
         del listing.sizes[path]
     owner.write_tables(listing)
     jobs = asked.selected(everything, now, listing)
     owner.keep(everything.wanted, everything.notes)
     for failure in everything.failures:
         owner.failures[failure.job] = failure
-    owner.update(listing, walls=False)
+
+    def ready() -> None:
+        """Only now, with somebody there who makes it again, what is outdated is taken away."""
+        for path in outdated:
+            if path not in listing:  # but what came with the network is there anew
+                asked.files.remove(path)
+        owner.update(listing, walls=False)
+
     notes = [WAITING] if asked.photos is None and _waits_for_images(everything, owner, listing) else []
     tell(planned_event(everything, jobs, owner, listing, notes))
     recipes = {name: s for r in owner.requests for name, s in r.own.items()}
     settings = dataclasses.replace(owner.settings, device=asked.device)
     context = Context(asked.net, asked.files, settings, recipes, asked.photos)
-    fatal = _follow(run(context, jobs, tell, stop), jobs, owner, listing, tell)
+    fatal = _follow(run(context, jobs, tell, stop, ready), jobs, owner, listing, tell)
     if fatal:
         raise StoreError(f"{fatal}. What was made before stays; build again to go on")
     _finish(asked, owner, everything, tell, stop)
@@ -158,7 +167,7 @@ def planned_event(plan: Plan, jobs: Sequence[Job], owner: Owner, listing: Listin
         name = job.recipe if job.kind == "pictures" else job.kind
         kinds[name] = kinds.get(name, 0) + counted(job, listing)
     weights = sum(p.bytes for p in plan.wanted.pairs)
-    left = [f"{p.target} ← {p.source} ({p.bytes / 2**20:.0f} MiB)" for p in plan.wanted.left_out]
+    left = [f"{p.target} ← {p.source} ({p.bytes:,} bytes)" for p in plan.wanted.left_out]
     numbers = {
         "jobs": len(jobs), "of": len(plan.jobs), "kinds": kinds, "layers": len(plan.wanted.layers),
         "weights_bytes": weights, "budget": max((r.budget for r in owner.requests), default=0),

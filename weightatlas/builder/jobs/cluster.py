@@ -34,7 +34,7 @@ LOOK = 0.5
 LOCALLY = {"distributed.scheduler.allowed-failures": 1, "distributed.deploy.lost-worker-timeout": "1 hour"}
 MANY = "pip install 'weightatlas[dask]'"
 
-Runner = Callable[[Context, Sequence[Job], Tell, Stop], Iterator[Outcome]]
+Runner = Callable[[Context, Sequence[Job], Tell, Stop, Callable[[], None]], Iterator[Outcome]]
 
 
 def on_cluster(executor: Any, files: Files) -> Runner:
@@ -62,13 +62,16 @@ def on_cluster(executor: Any, files: Files) -> Runner:
     if count is not None and files.where.startswith("memory://"):
         raise StoreError("memory:// lies in this process alone; other processes cannot write there")
 
-    def run(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) -> Iterator[Outcome]:
+    def run(
+        context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop, ready: Callable[[], None] = lambda: None
+    ) -> Iterator[Outcome]:
         if not jobs:
+            ready()
             return
         with _client(executor, context) as (client, threads):
             where = client.scheduler.address
             try:
-                yield from _done(client, _work(context, threads), jobs, tell, stop)
+                yield from _done(client, _work(context, threads), jobs, tell, stop, ready)
             except Exception as error:
                 if client.status == "running" or isinstance(error, WeightAtlasError):
                     raise
@@ -142,7 +145,9 @@ def _plugin(work: Work) -> Any:
     return Told()
 
 
-def _done(client: Any, work: Work, jobs: Sequence[Job], tell: Tell, stop: Stop) -> Iterator[Outcome]:
+def _done(
+    client: Any, work: Work, jobs: Sequence[Job], tell: Tell, stop: Stop, ready: Callable[[], None]
+) -> Iterator[Outcome]:
     plugin = _plugin(work)
     client.register_plugin(plugin)
     try:
@@ -154,6 +159,7 @@ def _done(client: Any, work: Work, jobs: Sequence[Job], tell: Tell, stop: Stop) 
         words = f"no worker has the resource {GPU} yet; pictures wait for one (dask worker ADDRESS --resources {GPU}=1)"
         tell(Event("waiting", about=words))
     try:
+        ready()
         yield from _Flight(client, work, jobs, tell, stop).outcomes()
     finally:
         if client.status == "running":

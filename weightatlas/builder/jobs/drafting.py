@@ -19,6 +19,7 @@ from .job import Failure, Job
 from .levels import Levels, gate_between
 from .reading import between
 from .request import Request
+from .weighing import OUTGOING
 
 IMAGE_AXES = 3
 EXAMPLES_AT_ONCE = 64  # units
@@ -64,7 +65,10 @@ class Draft:
 def pairs_within_budget(
     draft: Draft, more: Iterable[tuple[str, str]], budget: int
 ) -> tuple[list[WantedPair], list[WantedPair]]:
-    """Pairs of layers whose weights are kept, nearest first, and those that the budget leaves out."""
+    """Pairs of layers whose weights are kept, nearest first, and those that the budget leaves out.
+
+    Pairs that were asked for by name (``more``) are kept in any case.
+    """
     net, known = draft.net, draft.levels
     wanted = [WantedPair(s, t, 1, _gates(net, s, t)) for s, t in known.neighbours]
     wanted += [WantedPair(s, t, 2, m) for (s, t), m in known.two_back.items()]
@@ -76,7 +80,7 @@ def pairs_within_budget(
         if size is None:
             continue
         measured = WantedPair(pair.source, pair.target, pair.span, pair.middles, size)
-        fits = spent + size <= budget
+        fits = pair.span == 0 or spent + size <= budget  # what was asked for by name is made
         (kept if fits else left_out).append(measured)
         spent += size if fits else 0
     return kept, left_out
@@ -88,7 +92,7 @@ def _gates(net: Network, source: str, target: str) -> tuple[str, ...]:
 
 
 def _size(draft: Draft, pair: WantedPair) -> int | None:
-    """Bytes that the weights of a pair take; ``None``, and a failure, where there are none."""
+    """Bytes of a pair's weights and of the maps kept with each source; ``None``, and a failure, where it has none."""
     own = draft.net.layers[pair.target].units
     try:  # shapes do not depend on gates
         one = between(_plain(draft.net), pair.source, pair.target, [0], gate="identity")
@@ -97,7 +101,8 @@ def _size(draft: Draft, pair: WantedPair) -> int | None:
         return None
     kept = uniform(one)[0].values
     draft.shapes[pair.source, pair.target] = kept.shape[1:]
-    return own * kept[0].nbytes
+    outgoing = one.groups * min(OUTGOING, own)  # maps with each source that a target can see
+    return (own + outgoing) * kept[0].nbytes
 
 
 def _plain(net: Network) -> Network:

@@ -7,9 +7,11 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from ...errors import ArgumentError
 from ...featurevis import Prepared, Recipe, speed_of
 from ...network import Network
 from ...store import Listing
@@ -74,6 +76,9 @@ def estimate_build(net: Network, path: str | Path, **options: Any) -> Estimate:
         >>> wa.estimate_build(net, "atlas", layers="blocks.0.0", recipes="quick").counts["quick"]
         16
     """
+    unknown = [name for name in options if name not in signature(Asked.of).parameters]
+    if unknown:
+        raise ArgumentError(f"an estimate takes the arguments of build() that say what is made, not {unknown[0]!r}")
     asked = Asked.of(net, path, **options)
     owner = asked.look()
     listing = Listing(asked.files.sizes())
@@ -97,7 +102,7 @@ def estimate_build(net: Network, path: str | Path, **options: Any) -> Estimate:
         counts,
         seconds,
         sum(p.bytes for p in everything.wanted.pairs),
-        tuple(f"{p.target} ← {p.source} ({p.bytes / 2**20:.0f} MiB)" for p in everything.wanted.left_out),
+        tuple(f"{p.target} ← {p.source} ({p.bytes:,} bytes)" for p in everything.wanted.left_out),
         everything.notes,
         tuple(f"{f.job}: {f.error}" for f in everything.failures),
     )

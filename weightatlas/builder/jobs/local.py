@@ -30,7 +30,9 @@ def _steps(job: Job, tell: Tell) -> Callable[[float, int], None]:
     return step
 
 
-def in_process(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) -> Iterator[Outcome]:
+def in_process(
+    context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop, ready: Callable[[], None] = lambda: None
+) -> Iterator[Outcome]:
     """What became of each job, until one cannot be followed by another or a stop is asked for.
 
     Args:
@@ -38,7 +40,9 @@ def in_process(context: Context, jobs: Sequence[Job], tell: Tell, stop: Stop) ->
         jobs: in an order in which what one reads is made before it.
         tell: what happens meanwhile.
         stop: asked before every job.
+        ready: called before the first job.
     """
+    ready()
     failed: list[Failure] = []
     for job in jobs:
         if stop.asked:

@@ -18,8 +18,9 @@ from ...store import Files, Listing, LocalFiles, Overview, Wanted, layout, pairs
 from ...store.files import LOCK
 from ...store.manifest import IDENTITY, checked_identity, migrated
 from ...store.sealing import document, parsed
-from .context import Settings, checked
+from .context import Settings
 from .job import Failure, Outcome
+from .matching import check_network, check_settings
 from .request import Request
 from .running import PROBE
 
@@ -66,23 +67,17 @@ class Owner:
         if used not in self.made_with:
             self.made_with.append(used)
 
-    def record_images(self, photos: Photos | None, force: bool) -> None:
-        """Notes the images.
-
-        Raises:
-            StoreError: for others than before, with both hashes.
-        """
-        if photos is None:
-            return
-        known = photos.to_dict()
-        if self.images not in (None, known) and not force:
-            before = self.images or {}
-            raise StoreError(
-                f"this atlas was measured on {before.get('count')} images ({str(before.get('hash'))[:12]} …), now "
-                f"{known['count']} others came in ({known['hash'][:12]} …). Give the same images, or measure again "
-                "with force=True and only=['agreement', 'examples'] (--force --only agreement,examples)"
-            )
-        self.images = known
+    def others(self, photos: Photos | None) -> StoreError | None:
+        """The error for other images than those the atlas was measured on, with both hashes; ``None`` for the same."""
+        if photos is None or self.images in (None, photos.to_dict()):
+            return None
+        before, known = self.images, photos.to_dict()
+        return StoreError(
+            f"this atlas was measured on {before.get('count')} images ({str(before.get('hash'))[:12]} …), now "
+            f"{known['count']} others came in ({known['hash'][:12]} …). Give the same images, or measure "
+            "everything again that was: force=True and only=['agreement', 'examples'], for all layers (--force --only "
+            "agreement,examples); gates stay as they are. With force=True alone, gates and weights are made anew, too"
+        )
 
     def finished(self, outcome: Outcome) -> None:
         """Notes what became of a job."""
@@ -142,7 +137,7 @@ def found(net: Network, files: Files, asked: dict[str, Any], measured: bool) -> 
     """
     if files.exists(layout.MODEL) or files.exists(layout.MANIFEST):
         owner = _found(net, files)
-        _check_settings(owner.identity, asked)
+        check_settings(owner.identity, asked)
         return owner
     return Owner(net, files, _identity(net, asked, measured))
 
@@ -164,7 +159,7 @@ def owning(net: Network, files: Files, asked: dict[str, Any], measured: bool) ->
     with _held(files):
         files.write(PROBE, b"{}")  # a folder that cannot be written says so here
         files.remove(PROBE)
-        files.sweep()
+        files.sweep(layout.is_unfinished)
         owner = found(net, files, asked, measured)
         data = document(owner.identity, indent=1)
         if files.read_if_there(layout.MODEL) != data:  # new, or of an older schema
@@ -202,7 +197,7 @@ def _found(net: Network, files: Files) -> Owner:
         identity = {k: manifest[k] for k in ("format", "schema", *IDENTITY)}
     else:
         identity = migrated(parsed(data, layout.MODEL), files.where)
-    _check_network(net, files, checked_identity(identity, files.where))
+    check_network(net, files, checked_identity(identity, files.where), manifest.get("made_with", []))
     return Owner(
         net,
         files,
@@ -218,40 +213,6 @@ def _found(net: Network, files: Files) -> Owner:
 def _manifest(files: Files) -> dict[str, Any]:
     data = files.read_if_there(layout.MANIFEST)
     return {} if data is None else migrated(parsed(data, layout.MANIFEST), files.where)
-
-
-def _check_network(net: Network, files: Files, identity: dict[str, Any]) -> None:
-    """The network must be the one whose atlas this is."""
-    before, own = identity["model"]["weights_hash"], net.weights_hash
-    if before != own:
-        raise StoreError(
-            f"{files.where!r} is the atlas of {identity['model']['name']} with the weights {before[:12]} …, but "
-            f"{net.name} has the weights {own[:12]} …. Build into another folder, or load the weights it was begun with"
-        )
-    checked(net, own)
-    spec = json.loads(json.dumps(asdict(net.require_module("an atlas")[1])))
-    if spec != identity["input"]:
-        changed = [f"{k} {identity['input'].get(k)} → {v}" for k, v in spec.items() if identity["input"].get(k) != v]
-        raise StoreError(f"{files.where!r} was made for another input: {'; '.join(changed)}. Build into another folder")
-    data = files.read_if_there(layout.LAYERS)
-    if data is not None:
-        rows = {r["name"]: r for r in parsed(data, layout.LAYERS)["layers"]}
-        now = {r["name"]: r for r in json.loads(net.layers.to_json())["layers"]}
-        other = [n for n in {**rows, **now} if rows.get(n) != now.get(n)]
-        if other:
-            raise StoreError(
-                f"{net.name} has the weights of {files.where!r}, but other layers: first {other[0]!r} differs. Its "
-                "code has changed since; build into another folder"
-            )
-
-
-def _check_settings(identity: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name, before in (("seed", identity["seed"]), ("gate", identity["gates"]["rule"])):
-        if asked[name] is not None and asked[name] != before:
-            raise ArgumentError(
-                f"this atlas was begun with {name}={before!r}, now {name}={asked[name]!r} came in; leave it out, or "
-                "build into another folder"
-            )
 
 
 @contextlib.contextmanager

@@ -108,6 +108,6 @@ def planned(net: Network, requests: Sequence[Request], settings: Settings, photo
         draft.stage += 1
         stage()
     pictures = {place: tuple(sorted(units)) for place, units in draft.wanted.items()}
-    wanted = Wanted(known.layers, known.edges, tuple(pairs), pictures, seen, tuple(left_out))
+    wanted = Wanted(known.layers, known.edges, tuple(pairs), pictures, seen, tuple(left_out), len(draft.failures))
     jobs = {job.name: job for job in sorted(draft.jobs, key=lambda job: job.stage)}
     return Plan(tuple(jobs.values()), wanted, tuple(draft.failures), tuple(dict.fromkeys(draft.notes)))

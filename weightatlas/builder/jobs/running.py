@@ -166,7 +166,8 @@ def told(error: Exception) -> str:
     words = " ".join(str(error).split())
     known = isinstance(error, WeightAtlasError)
     text = words if known and words else f"{type(error).__name__}: {words}" if words else type(error).__name__
-    return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1] + "…"
+    half = LONGEST_ERROR // 2  # the reason may stand at the end, behind a long path
+    return text if len(text) <= LONGEST_ERROR else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def held_up(job: Job, failures: Iterable[Failure]) -> Outcome | None:

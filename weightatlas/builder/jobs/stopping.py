@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...errors import ArgumentError
+
 #: What a terminal sends on Ctrl-C, and what schedulers send before they kill.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,6 +30,10 @@ class Stop:
         event: threading.Event | None = None,
         told: Callable[[str], None] | None = None,
     ) -> None:
+        if after is not None and (isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0):
+            raise ArgumentError(f"stop_after={after!r} is no number of seconds")
+        if event is not None and not callable(getattr(event, "is_set", None)):
+            raise ArgumentError(f"stop={event!r} is no event such as threading.Event()")
         self._until = None if after is None else time.monotonic() + after
         self._event = event
         self._told = told

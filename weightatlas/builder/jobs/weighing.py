@@ -151,7 +151,8 @@ def follow(context: Context, job: Job) -> tuple[int, int]:
         paths = expanded_paths(context.gated, job.source, job.middle, job.layer, gate=gate)
     except ArgumentError as error:
         ends = {"source": job.source, "middle": job.middle, "target": job.layer}
-        group = group_files({}, {"weightatlas": {"none": str(error), **ends}})
+        about = {"none": str(error), **ends, "fields": {"provenance": {"weights_hash": context.settings.weights_hash}}}
+        group = group_files({}, {"weightatlas": about})
     else:
         group = paths_files(paths)
     return context.write(group, layout.paths_path(job.layer, job.source, job.middle))
