@@ -1,5 +1,6 @@
 """One atlas, one network: what does not belong into a folder is refused, and nothing there is touched."""
 
+import contextlib
 import copy
 import json
 import os
@@ -258,8 +259,13 @@ class TestForce:
         assert wa.check_atlas(folder).whole
 
     def test_nothing_is_taken_away_while_nobody_is_there_to_make_it_again(self, folder, net, monkeypatch):
+        @contextlib.contextmanager
+        def nobody(executor, context):
+            raise ArgumentError(f"no scheduler answers at {executor!r}")
+            yield
+
         pytest.importorskip("distributed")
-        monkeypatch.setattr(cluster, "PATIENCE", 1)
+        monkeypatch.setattr(cluster, "_client", nobody)
         before = tree(folder)
         with pytest.raises(ArgumentError, match="no scheduler answers at"):
             wa.build(net, folder, force=True, executor="tcp://127.0.0.1:9", only="pictures", **options())
