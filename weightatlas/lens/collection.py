@@ -132,13 +132,14 @@ def _from_files(net: Network, paths: list[Path]) -> Photos:
         check_image(file)  # what is no image is told now, not after an hour
     digest = hashlib.sha256()
     for name, file in zip(names, files, strict=True):
-        digest.update(f"{name}|{file.stat().st_size}\n".encode("utf-8", "surrogateescape") + _ends(file))
+        size = file.stat().st_size
+        digest.update(f"{name}|{size}\n".encode("utf-8", "surrogateescape") + _ends(file, size))
     return Photos(tuple(names), digest.hexdigest(), tuple(map(str, files)))
 
 
-def _ends(file: Path) -> bytes:
+def _ends(file: Path, size: int) -> bytes:
     """How a file begins and ends: enough to tell pictures apart without reading thousands of them."""
     with file.open("rb") as opened:
         first = opened.read(ENDS)
-        opened.seek(max(file.stat().st_size - ENDS, 0))
+        opened.seek(max(size - ENDS, 0))
         return first + opened.read(ENDS)

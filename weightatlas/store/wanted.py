@@ -24,6 +24,11 @@ class WantedPair:
     middles: tuple[str, ...] = ()
     bytes: int = 0
 
+    @property
+    def name(self) -> str:
+        """``target ← source``."""
+        return f"{self.target} ← {self.source}"
+
 
 @dataclass(frozen=True)
 class Wanted:

@@ -167,7 +167,7 @@ def _sees_images(job: Job, again: Container[str]) -> bool:
     """Whether what a job makes depends on the images, or on gates that are measured anew."""
     if job.kind in ("agreement", "examples"):
         return bool(job.layer)
-    return "statistics" in again and (job.kind in ("weights", "units", "paths", "factors") or bool(job.after))
+    return "statistics" in again and bool(job.after)  # gates come first, and all that reads what was read by them later
 
 
 def _walls(job: Job, listing: Listing) -> list[str]:

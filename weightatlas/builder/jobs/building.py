@@ -167,11 +167,11 @@ def planned_event(plan: Plan, jobs: Sequence[Job], owner: Owner, listing: Listin
         name = job.recipe if job.kind == "pictures" else job.kind
         kinds[name] = kinds.get(name, 0) + counted(job, listing)
     weights = sum(p.bytes for p in plan.wanted.pairs)
-    left = [f"{p.target} ← {p.source} ({p.bytes:,} bytes)" for p in plan.wanted.left_out]
     numbers = {
         "jobs": len(jobs), "of": len(plan.jobs), "kinds": kinds, "layers": len(plan.wanted.layers),
         "weights_bytes": weights, "budget": max((r.budget for r in owner.requests), default=0),
-        "left_out": left, "notes": [*plan.notes, *notes], "failures": [f.to_dict() for f in plan.failures],
+        "left_out": list(plan.left_out), "notes": [*plan.notes, *notes],
+        "failures": [f.to_dict() for f in plan.failures],
     }  # fmt: skip
     return Event("planned", about=owner.net.name, numbers=numbers)
 

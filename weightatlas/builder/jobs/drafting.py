@@ -97,7 +97,7 @@ def _size(draft: Draft, pair: WantedPair) -> int | None:
     try:  # shapes do not depend on gates
         one = between(_plain(draft.net), pair.source, pair.target, [0], gate="identity")
     except WeightAtlasError as error:
-        draft.failures.append(Failure(f"weights {_named(pair)}", " ".join(str(error).split())))
+        draft.failures.append(Failure(f"weights {pair.name}", " ".join(str(error).split())))
         return None
     kept = uniform(one)[0].values
     draft.shapes[pair.source, pair.target] = kept.shape[1:]
@@ -114,15 +114,11 @@ def _plain(net: Network) -> Network:
     return found
 
 
-def _named(pair: WantedPair) -> str:
-    return f"{pair.target} ← {pair.source}"
-
-
 def weights(draft: Draft, pair: WantedPair) -> None:
     """The job that multiplies a pair out."""
     mark = f"{layout.weights_path(pair.target, pair.source)}/{META}"
     makes = (layout.connections_path(pair.target, pair.source, "top"), mark)
-    draft.add(Job("weights", f"weights {_named(pair)}", makes, pair.target, pair.source, after=draft.gates))
+    draft.add(Job("weights", f"weights {pair.name}", makes, pair.target, pair.source, after=draft.gates))
 
 
 def _factors(draft: Draft, pair: WantedPair) -> None:
@@ -132,8 +128,8 @@ def _factors(draft: Draft, pair: WantedPair) -> None:
     if _spatial(draft, pair.source, pair.target):
         names = [*(f"factors/{u}" for u in range(draft.net.layers[pair.target].units)), *names]
     makes = tuple(layout.connections_path(pair.target, pair.source, name) for name in names)
-    after = (f"weights {_named(pair)}",)
-    draft.add(Job("factors", f"factors {_named(pair)}", makes, pair.target, pair.source, after=after))
+    after = (f"weights {pair.name}",)
+    draft.add(Job("factors", f"factors {pair.name}", makes, pair.target, pair.source, after=after))
 
 
 def about_units(draft: Draft, pairs: Sequence[WantedPair]) -> None:
@@ -151,7 +147,7 @@ def paths(draft: Draft, pair: WantedPair) -> None:
     """The jobs that follow a pair's paths."""
     for middle in pair.middles:
         mark = f"{layout.paths_path(pair.target, pair.source, middle)}/{META}"
-        name = f"paths {_named(pair)} through {middle}"
+        name = f"paths {pair.name} through {middle}"
         draft.add(Job("paths", name, (mark,), pair.target, pair.source, middle, after=draft.gates))
 
 
@@ -160,8 +156,8 @@ def agreement(draft: Draft, pair: WantedPair) -> None:
     if draft.photos is None or draft.levels.note:
         return
     mark = layout.connections_path(pair.target, pair.source, "agreement")
-    after = (f"weights {_named(pair)}",)
-    draft.add(Job("agreement", f"agreement {_named(pair)}", (mark,), pair.target, pair.source, after=after))
+    after = (f"weights {pair.name}",)
+    draft.add(Job("agreement", f"agreement {pair.name}", (mark,), pair.target, pair.source, after=after))
 
 
 def examples(draft: Draft, requests: Sequence[Request]) -> None:

@@ -76,9 +76,10 @@ def estimate_build(net: Network, path: str | Path, **options: Any) -> Estimate:
         >>> wa.estimate_build(net, "atlas", layers="blocks.0.0", recipes="quick").counts["quick"]
         16
     """
-    unknown = [name for name in options if name not in signature(Asked.of).parameters]
-    if unknown:
-        raise ArgumentError(f"an estimate takes the arguments of build() that say what is made, not {unknown[0]!r}")
+    taken = signature(Asked.of).parameters
+    for name in options:
+        if name not in taken:
+            raise ArgumentError(f"an estimate takes the arguments of build() that say what is made, not {name!r}")
     asked = Asked.of(net, path, **options)
     owner = asked.look()
     listing = Listing(asked.files.sizes())
@@ -102,7 +103,7 @@ def estimate_build(net: Network, path: str | Path, **options: Any) -> Estimate:
         counts,
         seconds,
         sum(p.bytes for p in everything.wanted.pairs),
-        tuple(f"{p.target} ← {p.source} ({p.bytes:,} bytes)" for p in everything.wanted.left_out),
+        everything.left_out,
         everything.notes,
         tuple(f"{f.job}: {f.error}" for f in everything.failures),
     )

@@ -21,10 +21,10 @@ def check_network(net: Network, files: Files, identity: dict[str, Any], made_wit
     Raises:
         StoreError: if it is another, with what differs.
     """
-    before, own = identity["model"]["weights_hash"], net.weights_hash
-    if before != own:
+    first, own = identity["model"]["weights_hash"], net.weights_hash
+    if first != own:
         raise StoreError(
-            f"{files.where!r} is the atlas of {identity['model']['name']} with the weights {before[:12]} …, but "
+            f"{files.where!r} is the atlas of {identity['model']['name']} with the weights {first[:12]} …, but "
             f"{net.name} has the weights {own[:12]} …. Build into another folder, or load the weights it was begun with"
         )
     checked(net, own)
@@ -34,9 +34,11 @@ def check_network(net: Network, files: Files, identity: dict[str, Any], made_wit
         raise StoreError(f"{files.where!r} was made for another input: {'; '.join(changed)}. Build into another folder")
     data = files.read_if_there(layout.LAYERS)
     if data is not None:
-        rows = {r["name"]: r for r in parsed(data, layout.LAYERS)["layers"]}
-        now = {r["name"]: r for r in json.loads(net.layers.to_json())["layers"]}
-        other = [n for n in {**rows, **now} if rows.get(n) != now.get(n)] or _other_operators(net, files, made_with)
+        before, now = (
+            {row["name"]: row for row in table["layers"]}
+            for table in (parsed(data, layout.LAYERS), json.loads(net.layers.to_json()))
+        )
+        other = _differing(before, now) or _other_operators(net, files, made_with)
         if other:
             raise StoreError(
                 f"{net.name} has the weights of {files.where!r}, but other layers or operators: first {other[0]!r} "
@@ -49,17 +51,26 @@ def _other_operators(net: Network, files: Files, made_with: list[dict[str, str]]
     data = files.read_if_there(layout.GRAPH)
     if data is None or any(m.get("torch") != version("torch") for m in made_with):
         return []
-    before = {n["name"]: n for n in parsed(data, layout.GRAPH)["nodes"]}
+    before = _made(parsed(data, layout.GRAPH))
+    if not before:  # it could not be captured
+        return []
     try:
-        now = json.loads(layer_graph(net).to_json())
+        return _differing(before, _made(json.loads(layer_graph(net).to_json())))
     except GraphError:
         return []
-    if not before:
-        return []
-    edges = [sorted(map(tuple, g["edges"])) for g in (parsed(data, layout.GRAPH), now)]
-    nodes = {n["name"]: n for n in now["nodes"]}
-    other = [n for n in {**before, **nodes} if before.get(n, {}).get("operators") != nodes.get(n, {}).get("operators")]
-    return other or [str(b) for (_, b) in sorted(set(edges[0]) ^ set(edges[1]))]
+
+
+def _made(graph: dict[str, Any]) -> dict[str, Any]:
+    """From which layers each layer of a stored graph is made, and by which operators."""
+    found = {node["name"]: (node["operators"], []) for node in graph["nodes"]}
+    for source, target in sorted(graph["edges"]):
+        found[target][1].append(source)
+    return found
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The names under which two tables hold something else."""
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def check_settings(identity: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -42,6 +42,11 @@ class Plan:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Pairs that the budget has no room for, in words."""
+        return tuple(f"{pair.name} ({pair.bytes:,} bytes)" for pair in self.wanted.left_out)
+
     def missing(self, exists: Container[str]) -> list[Job]:
         """The jobs that are not done. Parts are needed only while something that reads them is missing."""
         todo = [job for job in self.jobs if any(path not in exists for path in job.makes)]
