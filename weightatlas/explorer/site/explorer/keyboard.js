@@ -1,0 +1,36 @@
+/** Keys: "/" searches, arrows and j k go to neighbours, u up, p pins, g shows the circuit, ? helps. */
+
+import { link, changed } from "./addresses.js";
+
+/** What keys do, for the help page: [keys, words]. */
+export const KEYS = [
+  ["/", "search"],
+  ["← →  or  k j", "previous and next unit of the layer"],
+  ["u", "up: from a unit to its layer, from a layer to the model"],
+  ["p", "pin or unpin the unit of this page"],
+  ["c", "the circuit of all pinned units"],
+  ["s", "sort inputs by the next rule: L2, excite, inhibit"],
+  ["x", "red/blue or orange/blue"],
+  ["?", "this page"],
+];
+
+const busy = (event) =>
+  event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog, [role=grid], [role=listbox]");
+
+/** @param current gives the page that is shown, with `keys` of its own: {key: function} */
+export function keyboard(current, go) {
+  document.addEventListener("keydown", (event) => {
+    if (busy(event)) return;
+    const { keys = {}, params } = current();
+    const own = { ArrowLeft: keys.k, ArrowRight: keys.j, ...keys }[event.key];
+    const action = own ?? {
+      "/": () => document.getElementById("find")?.focus(),
+      "?": () => go(link({ help: "keys" })),
+      c: () => go(link({ circuit: "board" })),
+      x: () => go(changed({ palette: params?.get("palette") === "colorblind" ? null : "colorblind" }), { same: true }),
+    }[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+}
