@@ -6,15 +6,28 @@ DEMO ?= demo
 PHOTOS := astronaut.png chelsea.png coffee.png rocket.jpg  # of scikit-image
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder  # two processes, a file's tests in one of them
 
-.PHONY: demo test fast lint docs bench clean
+.PHONY: demo demo-explorer demo-pages demo-atlas test fast lint docs bench clean
 
-demo: .venv/.demo  ## install, and write demo/index.html, demo/article/index.html and demo/atlas for the embedded network
+demo: .venv/.demo  ## install, and open the explorer of the embedded network; without a terminal, build, check and export it
+	@if [ -t 1 ]; then $(MAKE) --no-print-directory -j 2 demo-explorer demo-pages; \
+	else $(MAKE) --no-print-directory demo-pages demo-atlas; fi
+
+# side by side with the next one: the explorer serves until Ctrl-C, and fills the atlas that it shows
+demo-explorer: $(DEMO)/photos
+	@$(BIN)/weightatlas open efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos
+
+demo-pages: $(DEMO)/photos
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
-	mkdir -p $(DEMO)/photos
-	cp $(PHOTOS:%=.venv/lib/python3*/site-packages/skimage/data/%) $(DEMO)/photos/
 	$(BIN)/weightatlas article efficientnet_lite0 -o $(DEMO)/article --recipe quick --images $(DEMO)/photos
+
+demo-atlas: $(DEMO)/photos
 	$(BIN)/weightatlas build efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos --stop-after 2min
 	$(BIN)/weightatlas check $(DEMO)/atlas
+	$(BIN)/weightatlas export $(DEMO)/atlas -o $(DEMO)/site
+
+$(DEMO)/photos: .venv/.demo
+	mkdir -p $@
+	cp $(PHOTOS:%=.venv/lib/python3*/site-packages/skimage/data/%) $@/
 
 test: .venv/.dev lint docs  ## install, and run everything CI runs: lint, docs, all tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
@@ -35,6 +48,7 @@ bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/expanded.py
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/atlas.py
+	$(BIN)/python benchmarks/explorer.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'

@@ -113,7 +113,7 @@ def pages(folder: Path, repeats: int) -> None:
             page.goto(f"{origin}/?unit=10:{n * 7}", wait_until="commit")
             page.wait_for_selector("main h1")
             words.append(time.perf_counter() - start)
-            page.wait_for_function("document.querySelector('.tile img')?.complete")
+            page.wait_for_function("() => document.querySelector('.tile img')?.complete")
             picture.append(time.perf_counter() - start)
             page.wait_for_timeout(500)
             steps += [page.evaluate(NEXT) for _ in range(8)]

@@ -93,7 +93,7 @@ def beyond(page):
     return page.evaluate(
         """() => [...document.querySelectorAll('#top *, #main *')].filter(e => {
              const b = e.getBoundingClientRect();
-             if (!b.width || !b.height || e.closest('.unseen')) return false;
+             if (!b.width || !b.height || !e.checkVisibility() || e.closest('.unseen')) return false;
              for (let p = e.parentElement; p; p = p.parentElement)
                if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)) return false;
              return b.right > document.documentElement.clientWidth + 1 || b.left < -1;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browsing import launched
 
 import weightatlas as wa
 from weightatlas.featurevis import Recipe
@@ -50,6 +52,13 @@ def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of a file: while it is there, no event loop can be begun in the process."""
+    with launched() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """Figures and pages in Chromium, where there is one: hard squares, no sideways scrolling, nothing loaded from elsewhere."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
+from browsing import sideways
 from PIL import Image
 from planted import drawings, factors, weights
 from test_records_features import features
@@ -13,20 +13,8 @@ from torch import nn
 import weightatlas as wa
 from weightatlas.figures import theme
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"), pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread")
 WIDTHS = (320, 390, 1280)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -69,10 +57,6 @@ def in_context():
         "expanded": wa.figures.expanded(w, pictures, target=2),
         "neuron_card": wa.figures.neuron_card(w, pictures, target=2),
     }  # fmt: skip
-
-
-def sideways(page):
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def beyond(page):

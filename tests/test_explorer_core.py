@@ -10,7 +10,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 import pytest
-from browsing import Visit, launched
+from browsing import Visit
 from PIL import Image
 
 import weightatlas as wa
@@ -40,22 +40,21 @@ def origin():
 
 
 @pytest.fixture(scope="module")
-def call(origin):
+def call(browser, origin):
     """Calls a function of a module with JSON arguments: call("names", "pathOf(name)", name=…)."""
-    with launched() as browser:
-        visit = Visit(browser, origin)
-        visit.page.goto(f"{origin}/explorer/icon.svg")
+    visit = Visit(browser, origin)
+    visit.page.goto(f"{origin}/explorer/icon.svg")
 
-        def run(module, expression, **given):
-            code = f"""async (given) => {{
-                const m = await import('/explorer/{module}.js');
-                const {{ {", ".join(given)} }} = given;
-                return m.{expression};
-            }}"""
-            return visit.page.evaluate(code, given)
+    def run(module, expression, **given):
+        code = f"""async (given) => {{
+            const m = await import('/explorer/{module}.js');
+            const {{ {", ".join(given)} }} = given;
+            return m.{expression};
+        }}"""
+        return visit.page.evaluate(code, given)
 
-        yield run
-        visit.close()
+    yield run
+    visit.close()
 
 
 def listed(array):
@@ -106,7 +105,14 @@ def test_addresses_and_lists_of_numbers(call):
     for bad in ("", "a", "3-1", "1,,2", "0-99999999"):
         assert call("addresses", "numbers(text)", text=bad) is None
     runs = [[0, 3], [7, 7], [9, 20]]
-    assert [n for n in range(25) if call("addresses", "within(runs, n)", runs=runs, n=n)] == [0, 1, 2, 3, 7, *range(9, 21)]
+    assert [n for n in range(25) if call("addresses", "within(runs, n)", runs=runs, n=n)] == [
+        0,
+        1,
+        2,
+        3,
+        7,
+        *range(9, 21),
+    ]
 
 
 def test_the_state_of_a_view_survives_its_address(call):
@@ -115,9 +121,9 @@ def test_the_state_of_a_view_survives_its_address(call):
     back = call("addresses", "query(new URLSearchParams(text))", text=text)
     assert back == text
     pins = call("addresses", "link({layer: 'q'}, new URLSearchParams(text))", text=text)
-    assert call("addresses", "query(Object.fromEntries([['pin', new URLSearchParams(text).getAll('pin')]]))", text=pins) == (
-        call("addresses", "query({pin: pins})", pins=state["pin"])
-    )
+    assert call(
+        "addresses", "query(Object.fromEntries([['pin', new URLSearchParams(text).getAll('pin')]]))", text=pins
+    ) == (call("addresses", "query({pin: pins})", pins=state["pin"]))
     family = {"name": "a:b, %", "layer": "l:1#", "units": [1, 2, 3, 9]}
     text = call("addresses", "query({family: m.familyInAddress(family)})", family=family)
     assert call("addresses", "familiesInAddress(new URLSearchParams(text))", text=text) == [{**family, "by": "address"}]
@@ -163,7 +169,9 @@ def test_drawings_are_whole_and_in_colour(call, origin):
     for t in tiles():
         for rgb in theme.diverging(np.array(t["values"]), 2.0):
             assert any(
-                f and f.startswith("#") and max(abs(int(f[i : i + 2], 16) - int(c)) for i, c in zip((1, 3, 5), rgb)) <= 1
+                f
+                and f.startswith("#")
+                and max(abs(int(f[i : i + 2], 16) - int(c)) for i, c in zip((1, 3, 5), rgb, strict=True)) <= 1
                 for f in fills
             )
     assert "a <b> & c" in "".join(root.itertext())
@@ -183,7 +191,14 @@ def test_pictures_tell_what_they_hold(call, tmp_path):
 
 
 def test_numbers_are_written_for_readers(call):
-    for value, text in [(0, "0"), (0.03124, "0.0312"), (-1.5, "−1.5"), (12400, "12\u2009400"), (3.14e-7, "3.14e−7"), (None, "—")]:
+    for value, text in [
+        (0, "0"),
+        (0.03124, "0.0312"),
+        (-1.5, "−1.5"),
+        (12400, "12\u2009400"),
+        (3.14e-7, "3.14e−7"),
+        (None, "—"),
+    ]:
         assert call("numbers", "short(value)", value=value) == text
     assert call("numbers", "percent(share)", share=0.354) == "35\u202f%"
 
@@ -196,7 +211,19 @@ def test_pages_load_nothing_from_elsewhere_and_hold_no_script_of_their_own():
     for path in SITE.rglob("*"):
         if path.suffix in (".js", ".css", ".html"):
             text = path.read_text()
-            places = [w for w in ("http://", "https://", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function") if w in text]
+            places = [
+                w
+                for w in (
+                    "http://",
+                    "https://",
+                    "innerHTML",
+                    "insertAdjacentHTML",
+                    "document.write",
+                    "eval(",
+                    "new Function",
+                )
+                if w in text
+            ]
             allowed = {"http://"} if "http://www.w3.org/2000/svg" in text else set()
             assert set(places) <= allowed | ({"https://"} if "https://doi.org" in text else set()), path
             assert len(text.splitlines()) <= 300, path
@@ -209,3 +236,26 @@ def test_addresses_of_modules_exist():
         for name in re.findall(r"""(?:from|import)\s*\(?\s*["'](\.[^"']+)["']""", path.read_text()):
             assert (path.parent / name).resolve().is_file(), (path, name)
     assert json.dumps(sorted(p.name for p in SITE.iterdir())) == json.dumps(["explorer", "index.html"])
+
+
+def imported(path):
+    """A module and all that it imports at once, in the order in which they are found."""
+    import re
+
+    found, waiting = [], [path]
+    while waiting:
+        one = waiting.pop(0)
+        if one not in found:
+            found.append(one)
+            names = re.findall(r"""^import[^;]*?from\s*["'](\.[^"']+)["']""", one.read_text(), re.M)
+            waiting += [(one.parent / name).resolve() for name in names]
+    return found
+
+
+def test_the_page_asks_for_all_modules_of_its_core_at_once():
+    import re
+
+    page = (SITE / "index.html").read_text()
+    named = re.findall(r'<link rel="modulepreload" href="([^"]+)">', page)
+    core = [str(p.relative_to(SITE)) for p in imported(SITE / "explorer" / "main.js")[1:]]
+    assert sorted(named) == sorted(core)

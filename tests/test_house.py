@@ -44,6 +44,7 @@ MAY = {
         "lens",
         "store",
     },
+    "explorer": {"records", "store", "figures"},
     "cli": {"weightatlas"},
     "notebook": {"records", "figures"},
     "weightatlas": {
@@ -58,6 +59,7 @@ MAY = {
         "figures",
         "builder",
         "store",
+        "explorer",
         "notebook",
     },
 }

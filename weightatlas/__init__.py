@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .builder import overview as overview
     from .errors import WeightAtlasError as WeightAtlasError
     from .errors import WeightAtlasWarning as WeightAtlasWarning
+    from .explorer import export_site as export_site
+    from .explorer import serve as serve
     from .factor import factorize as factorize
     from .featurevis import Recipe as Recipe
     from .featurevis import visualize as visualize
@@ -84,6 +86,8 @@ _HOMES = {
     "estimate_build": "builder",
     "Atlas": "store",
     "check_atlas": "store",
+    "serve": "explorer",
+    "export_site": "explorer",
     "WeightAtlasError": "errors",
     "WeightAtlasWarning": "errors",
 }
@@ -116,6 +120,8 @@ __all__ = [
     "estimate_build",
     "Atlas",
     "check_atlas",
+    "serve",
+    "export_site",
     "WeightAtlasError",
     "WeightAtlasWarning",
 ]

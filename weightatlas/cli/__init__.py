@@ -1,5 +1,5 @@
 """The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render |
-figure | article | build | check``.
+figure | article | build | check | open | export``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typer
 
 import weightatlas as wa
 
-from . import building, commands, expanding, figuring, graphs, rendering
+from . import building, commands, expanding, exploring, figuring, graphs, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -52,3 +52,5 @@ for _command in (
     building.check,
 ):
     app.command()(_command)
+app.command("open")(exploring.open_explorer)
+app.command()(exploring.export)

@@ -70,7 +70,7 @@ def build(
         if workers is not None and scheduler is not None:
             raise ArgumentError("--workers and --scheduler do not go together; a scheduler has workers of its own")
         options: dict[str, Any] = {
-            "images": images, "layers": _joined(layers), "recipes": _joined(recipes), "only": _joined(only),
+            "images": images, "layers": joined(layers), "recipes": joined(recipes), "only": joined(only),
             "units": parse_units(units) if units is not None else None, "pairs": _pairs(pair), "budget": budget,
             "force": force, "seed": seed, "gate": parse_gate(gate) if gate is not None else None, "device": device,
             "batch": batch,
@@ -161,7 +161,7 @@ def _estimate(net: Any, output: str, options: dict[str, Any], as_json: bool) -> 
         print(f"cannot be made: {line(failure)}")
 
 
-def _joined(values: list[str] | None) -> list[str] | None:
+def joined(values: list[str] | None) -> list[str] | None:
     """Words that were repeated or joined by commas."""
     return None if values is None else [w.strip() for v in values for w in v.split(",") if w.strip()]
 

@@ -39,6 +39,8 @@ def _connected(alike: np.ndarray) -> list[np.ndarray]:
         waiting, group = [min(left)], set()
         while waiting:
             place = waiting.pop()
+            if place in group:  # many lead to it, and it is looked at once
+                continue
             group.add(place)
             waiting += [int(n) for n in np.flatnonzero(alike[place]) if n not in group]
         left -= group

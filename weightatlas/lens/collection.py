@@ -77,8 +77,8 @@ def photos_from(net: Network, images: Any) -> Photos | None:
         ArgumentError: if there is none, or they do not fit the network.
         LoadError: for a file that is no image, naming it.
     """
-    if images is None:
-        return None
+    if images is None or isinstance(images, Photos):
+        return images
     given = [images] if isinstance(images, str | os.PathLike) else images
     if isinstance(given, Tensor | np.ndarray):
         return _from_inputs(net, given)

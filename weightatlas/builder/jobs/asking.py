@@ -102,7 +102,9 @@ class Asked:
             raise others
         if self.photos is not None:
             owner.images = self.photos.to_dict()
-        plan = planned(self.net, owner.requests, owner.settings, self.photos, owner.images is not None)
+        # what is asked now has jobs of its own, though it may be noted as part of something larger
+        requests = [*owner.requests, *([] if request is None or request in owner.requests else [request])]
+        plan = planned(self.net, requests, owner.settings, self.photos, owner.images is not None)
         now = list(plan.jobs) if request is None else plan.of(request)
         if others is not None:
             again = {job.name for job in now if self._named(job)}

@@ -6,8 +6,10 @@ import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ...errors import WeightAtlasError
+from ...errors import GraphError, WeightAtlasError
+from ...graph import capture
 from ...lens import Photos
 from ...network import INPUT, Network
 from ...store import WantedPair, layout
@@ -38,6 +40,7 @@ class Draft:
         wanted: (layer, folder of a recipe) → units that are pictured.
         shapes: (source, target) → the shape of one target unit's weights as they are kept.
         stage: that is being planned.
+        known: what plans before have found out about the network's graph.
     """
 
     net: Network
@@ -51,6 +54,10 @@ class Draft:
     wanted: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     shapes: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     stage: int = 0
+    known: dict[Any, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = found_out(self.net)
 
     def add(self, job: Job) -> None:
         """One job more, in the stage that is being planned."""
@@ -69,40 +76,78 @@ def pairs_within_budget(
 
     Pairs that were asked for by name (``more``) are kept in any case.
     """
-    net, known = draft.net, draft.levels
-    wanted = [WantedPair(s, t, 1, _gates(net, s, t)) for s, t in known.neighbours]
-    wanted += [WantedPair(s, t, 2, m) for (s, t), m in known.two_back.items()]
-    have = {(p.source, p.target) for p in wanted}
-    wanted += [WantedPair(s, t, 0, ()) for s, t in more if (s, t) not in have]
+    near, beyond = draft.levels.neighbours, draft.levels.two_back
+    wanted = [WantedPair(s, t, 1, _gates(draft.net, draft.known, s, t)) for s, t in near]
+    wanted += [WantedPair(s, t, 2, m) for (s, t), m in beyond.items()]
+    have, named = {(p.source, p.target) for p in wanted}, tuple(more)
+    wanted += [WantedPair(s, t, 0, ()) for s, t in named if (s, t) not in have]
     kept, left_out, spent = [], [], 0
     for pair in wanted:
         size = _size(draft, pair)
         if size is None:
             continue
         measured = WantedPair(pair.source, pair.target, pair.span, pair.middles, size)
-        fits = pair.span == 0 or spent + size <= budget  # what was asked for by name is made
+        fits = (pair.source, pair.target) in named or spent + size <= budget
         (kept if fits else left_out).append(measured)
         spent += size if fits else 0
     return kept, left_out
 
 
-def _gates(net: Network, source: str, target: str) -> tuple[str, ...]:
-    found = gate_between(net, source, target) if source != INPUT else None
-    return (found,) if found else ()
+def _gates(net: Network, known: dict[Any, Any], source: str, target: str) -> tuple[str, ...]:
+    if source == INPUT:
+        return ()
+    key = ("gate between", source, target)
+    if key not in known:
+        known[key] = gate_between(net, source, target)
+    return (known[key],) if known[key] else ()
 
 
 def _size(draft: Draft, pair: WantedPair) -> int | None:
     """Bytes of a pair's weights and of the maps kept with each source; ``None``, and a failure, where it has none."""
-    own = draft.net.layers[pair.target].units
-    try:  # shapes do not depend on gates
-        one = between(_plain(draft.net), pair.source, pair.target, [0], gate="identity")
+    try:
+        one = _one(draft.net, draft.known, pair.source, pair.target)
     except WeightAtlasError as error:
         draft.failures.append(Failure(f"weights {pair.name}", " ".join(str(error).split())))
         return None
-    kept = uniform(one)[0].values
-    draft.shapes[pair.source, pair.target] = kept.shape[1:]
-    outgoing = one.groups * min(OUTGOING, own)  # maps with each source that a target can see
-    return (own + outgoing) * kept[0].nbytes
+    draft.shapes[pair.source, pair.target] = one[0]
+    return _kept(draft.net, pair.target, one)
+
+
+def kept_bytes(net: Network, source: str, target: str) -> int:
+    """Bytes of the weights between two layers and of the maps kept with each source.
+
+    Raises:
+        GraphError, ArgumentError, WeightValuesError: where there are none.
+    """
+    return _kept(net, target, _one(net, found_out(net), source, target))
+
+
+_One = tuple[tuple[int, ...], int, int]
+
+
+def _kept(net: Network, target: str, one: _One) -> int:
+    _, size, groups = one
+    own = net.layers[target].units
+    outgoing = groups * min(OUTGOING, own)  # maps with each source that a target can see
+    return (own + outgoing) * size
+
+
+def found_out(net: Network) -> dict[Any, Any]:
+    """What was found out about a network's graph before, by whoever planned; empty where there is none."""
+    try:
+        return capture(net).plans
+    except GraphError:
+        return {}
+
+
+def _one(net: Network, known: dict[Any, Any], source: str, target: str) -> _One:
+    """Shape and bytes of one target unit's weights as they are kept, and their groups; found out once a graph."""
+    key = ("one unit", source, target)
+    if key not in known:  # shapes do not depend on gates
+        one = between(_plain(net), source, target, [0], gate="identity")
+        kept = uniform(one)[0].values
+        known[key] = kept.shape[1:], kept[0].nbytes, one.groups
+    return known[key]
 
 
 def _plain(net: Network) -> Network:

@@ -103,6 +103,7 @@ class Event:
         job, kind: of a job.
         about: in words.
         numbers: what can be counted.
+        of_job: the job itself, which is no part of :meth:`to_dict`.
     """
 
     event: str
@@ -110,12 +111,13 @@ class Event:
     kind: str = ""
     about: str = ""
     numbers: dict[str, Any] = field(default_factory=dict)
+    of_job: Job | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, event: str, job: Job, about: str = "", **numbers: Any) -> Event:
         """What is told of a job."""
         recipe = {"recipe": job.recipe} if job.kind == "pictures" else {}
-        return cls(event, job.name, job.kind, about, {**recipe, **numbers})
+        return cls(event, job.name, job.kind, about, {**recipe, **numbers}, job)
 
     def to_dict(self) -> dict[str, Any]:
         """As one JSON object, empty fields left out."""

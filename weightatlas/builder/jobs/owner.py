@@ -60,12 +60,26 @@ class Owner:
         return Settings(i["model"]["weights_hash"], i["gates"]["rule"], i["seed"], i["gates"]["measured"])
 
     def record(self, request: Request | None, device: Any) -> None:
-        """Notes what is asked now, and what with."""
+        """Notes what is asked now, and what with.
+
+        Readers of an atlas ask for single pictures: of these nothing is noted that is asked for already, and others
+        become one request, so that a thousand readers do not leave a thousand of them.
+        """
         if request is not None and request not in self.requests:
-            self.requests.append(request)
+            self._note(request)
         used = {"weightatlas": package_version(), "torch": version("torch"), "device": str(device or "cpu")}
         if used not in self.made_with:
             self.made_with.append(used)
+
+    def _note(self, request: Request) -> None:
+        if request.is_single and any(known.covers(request) for known in self.requests):
+            return
+        for place, known in enumerate(self.requests):
+            joined = known.joined(request)
+            if joined is not None:
+                self.requests[place] = joined
+                return
+        self.requests.append(request)
 
     def others(self, photos: Photos | None) -> StoreError | None:
         """The error for other images than those the atlas was measured on, with both hashes; ``None`` for the same."""

@@ -78,6 +78,37 @@ class Request:
         """Whether all of some units of a layer are pictured."""
         return layer not in self.units or set(units) <= set(self.units[layer])
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it asks for single pictures of units that it names, or for pairs alone, as readers of an atlas do."""
+        return self.batch == 1 and set(self.units) == set(self.layers)
+
+    def covers(self, other: Request) -> bool:
+        """Whether all that another request asks for, by pictures that it names, is asked for by this one."""
+        return (
+            set(other.layers) <= set(self.layers)
+            and set(other.recipes) <= set(self.recipes)
+            and set(other.pairs) <= set(self.pairs)
+            and other.budget <= self.budget
+            and all(self.wants(layer, units) for layer, units in other.units.items())
+        )
+
+    def joined(self, other: Request) -> Request | None:
+        """One request with the very same jobs as two of single pictures; ``None`` where there is none."""
+        alike = (self.recipes, dict(self.own)) == (other.recipes, dict(other.own))
+        if not (self.is_single and other.is_single and alike):
+            return None
+        both = {n: {*self.units.get(n, ()), *other.units.get(n, ())} for n in (*self.layers, *other.layers)}
+        return Request(
+            layers=tuple(both),
+            units={n: tuple(sorted(units)) for n, units in both.items()},
+            recipes=self.recipes,
+            own=self.own,
+            pairs=tuple(dict.fromkeys((*self.pairs, *other.pairs))),
+            budget=max(self.budget, other.budget),
+            batch=1,
+        )
+
 
 def requested(
     net: Network,
@@ -95,7 +126,8 @@ def requested(
         UnknownNameError: for layers, units and recipes that do not exist.
         ArgumentError: for arguments of another kind.
     """
-    chosen = _layers(net, layers)
+    layers = None if layers is None else listed(layers, str, "layers= takes names or patterns such as 'blocks.4.*'")
+    chosen = () if layers == [] and pairs else _layers(net, layers)
     named, own = _recipes(net, chosen, RECIPES if recipes is None else recipes)
     kind = str(device or "cpu").split(":")[0]
     size = BATCH.get(kind, BATCH["cpu"]) if batch is None else batch
@@ -112,12 +144,12 @@ def requested(
     )
 
 
-def _layers(net: Network, layers: Iterable[str] | str | None) -> tuple[str, ...]:
+def _layers(net: Network, layers: Sequence[str] | None) -> tuple[str, ...]:
     """Names of layers; patterns such as ``blocks.4.*`` are matched with those an atlas shows by itself."""
     if layers is None:
         return tuple(block_layers(net))
     found: list[str] = []
-    for name in listed(layers, str, "layers= takes names or patterns such as 'blocks.4.*'"):
+    for name in layers:
         if not isinstance(name, str):
             raise ArgumentError(f"layers= takes names or patterns such as 'blocks.4.*', not {name!r}")
         if name in net.layers or not re.search(r"[*?\[]", name):
@@ -145,7 +177,7 @@ def _units(net: Network, layers: Sequence[str], units: Any) -> dict[str, tuple[i
         if wrong:
             raise unknown_name("layer among those of this build", str(wrong[0]), layers)
         return {n: tuple(sorted(set(net.layers[n].unit_indices(u)))) for n, u in units.items()}
-    most = max(net.layers[n].units for n in layers)
+    most = max((net.layers[n].units for n in layers), default=0)
     numbers = sorted(set(checked_units(units, most, "the widest of these layers")))
     return {n: tuple(u for u in numbers if u < net.layers[n].units) for n in layers}
 

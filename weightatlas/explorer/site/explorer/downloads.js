@@ -17,7 +17,7 @@ const SANS = "system-ui, 'DejaVu Sans', sans-serif";
 export function downloads(view, label = "download") {
   const item = (words, make) =>
     h("button", { type: "button", on: { click: (event) => { event.target.closest("details").open = false; run(make, view()); } } }, words);
-  return h("details", { class: "menu", on: { focusout: closeAfter, keydown: closeOnEscape } },
+  return h("details", { class: "menu", on: { focusout: closeAfter, keydown: closeOnEscape, toggle: fit } },
     h("summary", { class: "button" }, label),
     h("div", { class: "list" },
       item("SVG", async (v) => save(new Blob([await svgText(v)], { type: "image/svg+xml" }), `${v.name}.svg`)),
@@ -25,6 +25,12 @@ export function downloads(view, label = "download") {
       item("CSV", async (v) => save(new Blob([csv(v)], { type: "text/csv" }), `${v.name}.csv`)),
       item("NPY", async (v) => save(new Blob([npy(v)], { type: "application/octet-stream" }), `${v.name}.npy`))));
 }
+
+/** A list that would reach over the window's left edge begins where its button does. */
+const fit = ({ currentTarget: menu }) => {
+  menu.classList.remove("leftmost");
+  menu.classList.toggle("leftmost", menu.open && menu.querySelector(".list").getBoundingClientRect().left < 0);
+};
 
 const closeAfter = (event) => event.currentTarget.contains(event.relatedTarget) || (event.currentTarget.open = false);
 const closeOnEscape = (event) => {

@@ -19,7 +19,8 @@ export async function factorSection(here, pair, unit) {
   const whole = own.strength.reduce((a, b) => a + b, 0) || 1;
   const recipe = `display.factors@${pair.path.split("/").slice(-1)}`;
   const mosaic = atlas.picture(pair.target, unit, recipe)?.url ?? null;
-  const seen = atlas.seen(pair, unit);
+  const group = atlas.seen(pair, unit);
+  const seen = own.channels[0].length === group.length ? group : own.channels[0].map((_, i) => i); // of groups, over all units
   return h("section", { class: "factors" },
     heading("Factors", `${pair.source} → ${own.rank}`),
     note(`Its weights as ${own.rank} maps times ${own.rank} directions over ${pair.source} (one-sided NMF, channels ≥ 0): `, shareBar(own.explained),

@@ -5,12 +5,14 @@ import { h } from "./dom.js";
 import { count } from "./numbers.js";
 import { searchBox } from "./searchbox.js";
 
+const mark = h("img", { src: "explorer/icon.svg", alt: "", width: 18, height: 18 }); // one for all pages: asked for once
+
 export function header(here) {
   const { atlas, live, params } = here;
   const pins = params.getAll("pin").length;
   const other = params.get("palette") === "colorblind" ? null : "colorblind";
   return [
-    h("a", { class: "brand", href: link({}) }, h("img", { src: "explorer/icon.svg", alt: "", width: 18, height: 18 }), h("b", null, "weightatlas")),
+    h("a", { class: "brand", href: link({}) }, mark, h("b", null, "weightatlas")),
     h("nav", { class: "crumbs", "aria-label": "where you are" }, crumbs(here)),
     searchBox(here),
     h("nav", { class: "side", "aria-label": "tools" },

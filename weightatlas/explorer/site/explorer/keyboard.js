@@ -7,9 +7,10 @@ export const KEYS = [
   ["/", "search"],
   ["← →  or  k j", "previous and next unit of the layer"],
   ["u", "up: from a unit to its layer, from a layer to the model"],
-  ["p", "pin or unpin the unit of this page"],
+  ["p", "pin or unpin the unit of this page, or both units of an edge"],
   ["c", "the circuit of all pinned units"],
-  ["s", "sort inputs by the next rule: L2, excite, inhibit"],
+  ["s", "sort by the next rule: inputs of a unit, or a grid"],
+  ["t", "transpose a grid"],
   ["x", "red/blue or orange/blue"],
   ["?", "this page"],
 ];

@@ -6,6 +6,9 @@ import { h, s } from "./dom.js";
 import { percent, short, signed } from "./numbers.js";
 import { sharpened } from "./sharpen.js";
 
+/** For a handful of squares the way to a graphics card and back costs more than drawing them. */
+export const ON_CPU = { willReadFrequently: true };
+
 /** A link to a page of the explorer; `parameters` as for `link`. */
 export const to = (parameters, attributes, ...children) => h("a", { href: link(parameters), ...attributes }, ...children);
 
@@ -26,7 +29,7 @@ export function mapPicture({ values, rows, columns, scale, label, origin = [0, 0
     ...(decorative ? { "aria-hidden": "true" } : { role: "img", "aria-label": label }),
     style: { "aspect-ratio": `${columns} / ${rows}` },
   });
-  canvas.getContext("2d").putImageData(new ImageData(diverging(values, scale, palette()), columns, rows), 0, 0);
+  canvas.getContext("2d", ON_CPU).putImageData(new ImageData(diverging(values, scale, palette()), columns, rows), 0, 0);
   canvas.told = (x, y) => {
     const [column, row] = [Math.min(Math.floor(x * columns), columns - 1), Math.min(Math.floor(y * rows), rows - 1)];
     const at = [origin[0] + row * dilation[0], origin[1] + column * dilation[1]].map((v) => signed(v));

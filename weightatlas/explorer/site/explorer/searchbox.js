@@ -48,13 +48,20 @@ export function unitSuggestions(here, text, taken = []) {
   return [...named, ...first].filter(({ layer, unit }) => !taken.includes(addressOf(layer, unit))).map(unitOption(atlas));
 }
 
-/** The form in the header. Enter without a choice shows all that was found. */
+/** Goes to what a text names, if it is one thing alone; else shows all that was found. */
+function enter(here, text) {
+  const all = suggestions(here, text);
+  const one = all.find(({ words }) => words === text) ?? (all.length === 1 ? all[0] : null);
+  return here.go(one ? one.go : { search: text });
+}
+
+/** The form in the header. */
 export function searchBox(here) {
   const { input, list } = combobox({
     id: "find", label: "search units, layers, families and edges", placeholder: "unit, layer, family …",
     suggest: (text) => suggestions(here, text),
     choose: (option) => here.go(option.go),
-    enter: (text) => here.go({ search: text }),
+    enter: (text) => enter(here, text),
   });
   if (here.page === "search") input.value = here.params.get("search") ?? "";
   return h("form", { class: "finder", role: "search", on: { submit: (event) => event.preventDefault() } }, input, list);

@@ -11,7 +11,7 @@ export async function render(here) {
   const { atlas } = here;
   return {
     title: atlas.manifest.model.name,
-    body: [title(here), startHere(here), layerTable(here), families(here), coverage(here), remarks(atlas.manifest)],
+    body: [title(here), startHere(here), layerTable(here), families(here), coverage(here), remarks(atlas.manifest, atlas.site.trouble)],
     keys: { j: () => here.go({ layer: atlas.layers[0]?.name }) },
     shown: (main) => fillStrips(here, main),
   };
@@ -70,8 +70,8 @@ function coverage(here) {
 }
 
 /** What failed, what the budget left out, and what else the build had to say. */
-function remarks({ failures = [], left_out: left = [], notes = [], model }) {
-  const all = [...(model.notes ?? []), ...notes];
+function remarks({ failures = [], left_out: left = [], notes = [], model }, trouble) {
+  const all = [...(trouble ? [trouble] : []), ...(model.notes ?? []), ...notes];
   if (!failures.length && !left.length && !all.length) return null;
   const megabytes = (bytes) => `${count(Math.round(bytes / 2 ** 20))} MiB`;
   const units = (list) => (list?.length ? `, ${counting(list.length, "unit")}` : "");

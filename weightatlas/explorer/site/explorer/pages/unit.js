@@ -12,6 +12,8 @@ import { pinButton, togglePin } from "../pins.js";
 import { citation, provenance } from "../provenance.js";
 import { largePicture } from "../variants.js";
 
+const AHEAD = 60; // milliseconds: the unit that was asked for comes first
+
 const SORTS = [["l2", "L2", "by the norm of the map"], ["excite", "excite", "by the norm of its positive part"], ["inhibit", "inhibit", "by the norm of its negative part"]];
 
 export async function render(here) {
@@ -78,7 +80,7 @@ function identity(here, at, about, known, seen, picture, nearest) {
         ["receptive field", field ? `${field.map((v) => Math.round(v)).filter((v, i, a) => !i || v !== a[0]).join(" × ")} px` : about.receptive_note || "—"],
         ["norm of its weights", known ? short(known.norms[at.unit]) : null, "L2 norm of all it reads from the nearest layers"],
         ["input norm shown", nearest ? percent(nearest.found.share) : null, "share of the squared norm that the first row shows"],
-        ["firing rate", seen ? percent(seen.rate[at.unit]) : "not measured", seen ? `share of positions above zero on ${seen.images.count} images` : null],
+        ["firing rate", seen ? percent(seen.rate[at.unit]) : "not measured", seen ? `share of positions above zero on ${seen.images?.count ?? "the"} images` : null],
         ["activation", seen ? `${short(seen.mean[at.unit])} ± ${short(seen.deviation[at.unit])}` : null, "mean and standard deviation over positions of the images"],
         ["least, most", seen ? `${short(seen.least[at.unit])}, ${short(seen.most[at.unit])}` : null],
         ["families", families.length ? families.map((f, i) => [i ? ", " : "", to({ grid: `${f.layer}:${f.units.join(",")}` }, null, f.name)]) : null],
@@ -105,12 +107,23 @@ function alike(here, at, known) {
 }
 
 function keys(here, at, about, by) {
-  const beside = (step) => () => at.unit + step >= 0 && at.unit + step < about.units && here.go({ unit: addressOf(at.layer, at.unit + step), ...kept(here.params) });
+  const exists = (unit) => unit >= 0 && unit < about.units;
+  const beside = (step) => () => {
+    if (!exists(at.unit + step)) return;
+    here.go({ unit: addressOf(at.layer, at.unit + step), ...kept(here.params) });
+    if (exists(at.unit + 2 * step)) setTimeout(() => ahead(here.atlas, at.layer, at.unit + 2 * step), AHEAD);
+  };
   const order = SORTS.map(([name]) => name);
   return {
     j: beside(1), k: beside(-1), u: () => here.go({ layer: at.layer }), p: () => togglePin(here, addressOf(at.layer, at.unit)),
     s: () => here.change({ sort: order[(order.indexOf(by) + 1) % order.length] }),
   };
+}
+
+/** Who steps through a layer will want the unit after the next one: what its rows are made of is read beforehand. */
+function ahead(atlas, layer, unit) {
+  const readings = [...atlas.into(layer).map((pair) => atlas.inputs(pair, unit)), ...atlas.from(layer).map((pair) => atlas.outputs(pair, unit))];
+  for (const reading of readings) reading.catch(() => {}); // its own page tells
 }
 
 /** What of the view stays when one goes to a neighbour. */

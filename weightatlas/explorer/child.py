@@ -1,0 +1,179 @@
+"""The builder as the server sees it: a child process that opens the network, told and heard in lines of JSON.
+
+It ends by itself when its input does, whatever becomes of the server. One that dies is started again a few times; the
+requests it was at are given up, the others are passed on anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError
+from .desk import Desk
+
+MODULE = "weightatlas.builder.live"
+#: How often it is started at most.
+STARTS = 4
+#: Seconds that the job in flight has when the server ends, and what is left of it after being told so again.
+PATIENCE, LAST = 10.0, 2.0
+LONGEST_LINE = 2**22  # bytes
+
+
+def order(path: str, model: Any, images: Any, layers: Any, recipes: Any) -> dict[str, Any]:
+    """What the builder is told first: the arguments of a build, as JSON has them.
+
+    Raises:
+        ArgumentError: for what cannot be told to another process.
+    """
+    given: dict[str, Any] = {}
+    for name, value in (("images", images), ("layers", layers), ("recipes", recipes)):
+        values = [value] if isinstance(value, str | os.PathLike) else None if value is None else list(value)
+        if values is not None and not all(isinstance(v, str | os.PathLike) for v in values):
+            raise ArgumentError(f"{name}= takes names and paths here, which another process is told; not {value!r}")
+        given[name] = None if values is None else [os.fspath(v) for v in values]
+    if model is not None and not isinstance(model, str | Path):
+        raise ArgumentError(f"model= takes a name that wa.load takes, not a {type(model).__name__}")
+    return {"path": path, "model": None if model is None else str(model), **given}
+
+
+class Child:
+    """The builder of a desk.
+
+    Args:
+        desk: that is told what happens.
+        order: see :func:`order`.
+    """
+
+    def __init__(self, desk: Desk, order: dict[str, Any]) -> None:
+        self.desk, self.order = desk, order
+        self.begun: list[int] = []
+        self.refused = self.ending = False
+        self.process: asyncio.subprocess.Process | None = None
+        desk.send = self.send
+
+    async def run(self) -> None:
+        """Keeps it at work until it refuses, is told to end, or has died too often."""
+        try:
+            for start in range(STARTS):
+                await self._start()
+                await self._hear()
+                code = await self._process.wait()
+                if self.ending or self.refused:
+                    return
+                self._died(code, start + 1 < STARTS)
+        finally:
+            if self.process is not None and self.process.returncode is None:
+                self.process.kill()
+                await self.process.wait()
+
+    @property
+    def _process(self) -> asyncio.subprocess.Process:
+        if self.process is None:
+            raise RuntimeError("the builder was not started")
+        return self.process
+
+    async def _start(self) -> None:
+        self.begun = []
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", MODULE),  # -P: nothing is loaded from where the program was called
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
+            start_new_session=True,  # Ctrl-C in a terminal is for the server, which then ends it
+            env=_environment(),
+        )
+        self.send(self.order)
+        for ask, number in self.desk.pending.items():
+            self.send({"ask": number, **ask.to_dict()})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tells it something; one that has just died is told again when it is started anew."""
+        if self.process is not None and self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    async def _hear(self) -> None:
+        """Passes on what it tells, until it says no more."""
+        pipe = self._process.stdout
+        while pipe is not None and (line := await pipe.readline()):
+            try:
+                message = json.loads(line)
+                act = getattr(self, f"_on_{message.pop('told')}")
+            except (ValueError, KeyError, AttributeError):  # a library's own words, printed while it was loaded
+                print(line.decode(errors="replace").rstrip(), file=sys.stderr)
+                continue
+            act(**message)
+
+    def _on_state(self, **state: Any) -> None:
+        self.desk.tell_state(**state)
+
+    def _on_begun(self, asks: list[int]) -> None:
+        self.begun = asks
+
+    def _on_made(self, **made: Any) -> None:
+        self.desk.hub.tell("made", made)
+
+    def _on_updated(self) -> None:
+        self.desk.look(changed=True)
+
+    def _on_done(self, ask: int, error: str = "") -> None:
+        found = self.desk.by_number(ask)
+        self.begun = [number for number in self.begun if number != ask]
+        if found is None:
+            return
+        if error:
+            self.desk.failed(found, error)
+        else:
+            self.desk.pending.pop(found)
+        self.desk.tell_state()
+
+    def _on_refused(self, why: str) -> None:
+        self.refused = True
+        self.desk.unable(why)
+
+    def _died(self, code: int, again: bool) -> None:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        for ask in [a for a, number in self.desk.pending.items() if number in self.begun]:
+            self.desk.failed(ask, f"the builder {how} while it made this; nothing that was made is lost")
+        if again:
+            self.desk.tell_state(builder="starting", about=f"the builder {how} and is started again", done=0, of=0)
+        else:
+            self.desk.unable(f"the builder {how}, and so did those before it; open the explorer again", "failed")
+
+    async def end(self) -> None:
+        """Asks it to end after the job in flight, and sees to it that it does."""
+        self.ending = True
+        if self.process is None or self.process.returncode is not None:
+            return
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        for patience, push in ((PATIENCE, self.process.terminate), (LAST, self.process.kill)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self.process.wait()
+                return
+            with contextlib.suppress(ProcessLookupError):
+                push()
+        await self.process.wait()
+
+    def push(self) -> None:
+        """Ends it at once."""
+        self.ending = True
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+
+
+def _environment() -> dict[str, str]:
+    """The environment, in which this very package is found though it is not installed."""
+    root = Path(__file__).parents[2]
+    if root.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(root)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
