@@ -6,15 +6,19 @@ DEMO ?= demo
 PHOTOS := astronaut.png chelsea.png coffee.png rocket.jpg  # of scikit-image
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder  # two processes, a file's tests in one of them
 
-.PHONY: demo demo-explorer demo-pages demo-atlas test fast lint docs bench clean
+.PHONY: demo demo-explorer demo-beside demo-pages demo-atlas test fast lint docs bench clean
 
 demo: .venv/.demo  ## install, and open the explorer of the embedded network; without a terminal, build, check and export it
-	@if [ -t 1 ]; then $(MAKE) --no-print-directory -j 2 demo-explorer demo-pages; \
+	@if [ -t 1 ]; then $(MAKE) --no-print-directory -j 2 demo-explorer demo-beside; \
 	else $(MAKE) --no-print-directory demo-pages demo-atlas; fi
 
-# side by side with the next one: the explorer serves until Ctrl-C, and fills the atlas that it shows
+# the explorer serves until Ctrl-C, and fills the atlas that it shows; the pages are written meanwhile
 demo-explorer: $(DEMO)/photos
 	@$(BIN)/weightatlas open efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos
+
+demo-beside: $(DEMO)/photos
+	@echo "in two minutes there are $(DEMO)/index.html and $(DEMO)/article/index.html as well ($(DEMO)/pages.log)"
+	@$(MAKE) --no-print-directory demo-pages > $(DEMO)/pages.log 2>&1 || echo "pages were not finished: see $(DEMO)/pages.log"
 
 demo-pages: $(DEMO)/photos
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
