@@ -1,6 +1,6 @@
 """The explorer: how soon a page is there, how fast one goes on, whether walls scroll, and how many can read at once.
 
-    .venv/bin/python benchmarks/explorer.py [pages wall readers] [--repeats 5]
+    .venv/bin/python benchmarks/explorer.py [pages wall readers asks] [--repeats 5]
 
 **pages**: an atlas of 10,000 units (20 layers of 500), served by `weightatlas open --no-build`: from the address to the
 first words and to the first picture of a unit's page, and from one unit to the next by a key, until it is drawn.
@@ -8,7 +8,10 @@ first words and to the first picture of a unit's page, and from one unit to the 
 **readers**: 100 readers at once, each a connection that is kept, over files of units' pages; against Starlette's
 `StaticFiles` under the same uvicorn on the same folder in the same run, A B B A.
 
-Needs Chromium, but for readers.
+**asks**: `weightatlas open efficientnet_lite0` in an empty folder: until the address is there, and from asking for a
+quick picture to the event that it is there, while the atlas is built; against the same call of the library alone.
+
+Pages and wall need Chromium.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import statistics
@@ -23,11 +27,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from atlas import WIDTH, large  # the script beside this one
+from atlas import WIDTH, large, timed  # the script beside this one
 
 READERS, REQUESTS = 100, 60
 FRAMES = 240
@@ -221,7 +226,48 @@ async def read(address: str, root: str, paths: list[str]) -> list[float]:
     return spent
 
 
-PARTS: dict[str, Callable[[Path, int], None]] = {"pages": pages, "wall": wall, "readers": readers}
+def asks(folder: Path, repeats: int) -> None:
+    import torch
+
+    import weightatlas as wa
+
+    torch.set_num_threads(1)  # as many as the builder takes on two cores
+    units = range(repeats)
+    command = [*OPEN, "efficientnet_lite0", "-o", str(folder / "asked"), "--layers", "blocks.[45].*", "--no-browser"]
+    start = time.perf_counter()
+    with running([*command, "--port", "0"]) as origin:
+        print(f"address of a new atlas after {time.perf_counter() - start:.1f} s")
+        spent = [asked(origin, unit) for unit in units]
+    net = wa.load("efficientnet_lite0")
+    wa.visualize(net, "blocks.4.1", units=[0], recipe="quick")
+    alone = statistics.median(
+        timed(lambda unit=unit: wa.visualize(net, "blocks.4.1", units=[unit], recipe="quick")) for unit in units
+    )
+    middle = statistics.median(spent)
+    print(
+        f"a quick picture that a page asks for while the atlas is built: median {middle:.1f} s, {min(spent):.1f} to "
+        f"{max(spent):.1f} s; {middle / alone:.1f}× wa.visualize alone"
+    )
+
+
+def asked(origin: str, unit: int) -> float:
+    """Seconds from asking for a picture to the event that it is there."""
+    ask = {"what": "picture", "layer": "blocks.4.1", "unit": 111 - unit, "recipe": "quick"}
+    with urllib.request.urlopen(f"{origin}/api/events", timeout=120) as events:
+        start = time.perf_counter()
+        request = urllib.request.Request(
+            f"{origin}/api/ask", json.dumps(ask).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        urllib.request.urlopen(request, timeout=60).close()
+        for line in events:
+            if line.startswith(b"data:") and b'"what"' in line:
+                made = json.loads(line[5:])
+                if made.get("layer") == ask["layer"] and ask["unit"] in made.get("units", []):
+                    return time.perf_counter() - start
+    raise RuntimeError("the events ended")
+
+
+PARTS: dict[str, Callable[[Path, int], None]] = {"pages": pages, "wall": wall, "readers": readers, "asks": asks}
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
