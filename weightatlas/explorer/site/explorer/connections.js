@@ -73,11 +73,11 @@ function words({ pair, direction, found, cosine, top }, by, unit) {
   if (direction === "out") {
     const all = top?.outputs?.shares?.[unit];
     const kept = all === undefined || all === null ? "" : ` All that are kept hold ${percent(all)} of what it sends there.`;
-    return [`The ${shown} ${word} of ${pair.target} that it acts on most${by === "l2" ? "" : `, ${WORDS[by]} first`}.${kept} `, readAs(pair)];
+    return [`The ${shown} ${word} of ${pair.target} that it acts on most${by === "l2" ? "" : `, ${WORDS[by]} first`}.${kept} ${pair.replaced?.length ? "Expanded: " : "Exact, everything between is linear. "}`, readAs(pair)];
   }
   return [
     `${shown} ${WORDS[by]} of ${found.of} hold `, shareBar(found.share), ` ${percent(found.share)} of the squared norm. `,
-    pair.replaced?.length ? "" : "Exact: everything between is linear. ", readAs(pair), readAs(pair) ? " · " : "", agreementWords(cosine, pair.agreement),
+    pair.replaced?.length ? "Expanded: " : "Exact, everything between is linear. ", readAs(pair), readAs(pair) ? " · " : "", agreementWords(cosine, pair.agreement),
   ];
 }
 
