@@ -177,6 +177,17 @@ def test_drawings_are_whole_and_in_colour(call, origin):
     assert "a <b> & c" in "".join(root.itertext())
 
 
+def test_a_long_caption_stays_on_its_drawing(call):
+    words = "a caption of many words that is longer than a drawing with one tile " * 4
+    view = {"name": "x", "title": "t", "caption": words, "scale": 1.0, "tiles": tiles()[:1]}
+    found = call(
+        "downloads",
+        "svgOf(view).then((e) => [e.getAttribute('width'), [...e.querySelectorAll('text')].map((t) => t.textContent.length)])",
+        view=view,
+    )
+    assert max(found[1]) * 6.2 <= float(found[0])
+
+
 def test_pictures_tell_what_they_hold(call, tmp_path):
     from weightatlas.store.pictures import encoded
 

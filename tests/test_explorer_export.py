@@ -75,7 +75,7 @@ class TestExport:
         again = wa.export_site(atlas, site)
         assert (again.written, again.removed) == (0, 0)
         assert times(site) == before
-        picture = next(p for p in files(atlas) if p.startswith("images/"))
+        picture = next(p for p in files(atlas) if p.startswith("walls/") and p.endswith(".webp"))
         put(atlas, picture, None)
         wa.Atlas(atlas).name_family("n", "stem", [1])
         put(atlas, "banding.json", b"x" * len((atlas / "banding.json").read_bytes()))  # as long as before
@@ -86,6 +86,15 @@ class TestExport:
         assert files(site / "atlas")["banding.json"] == files(atlas)["banding.json"]
         assert (site / "CNAME").read_text() == "atlas.example.org"
         assert (site / "atlas" / "mine.txt").exists()
+
+    def test_what_the_overview_tells_of_must_be_there(self, atlas, tmp_path):
+        picture = next(p for p in files(atlas) if p.startswith("images/"))
+        put(atlas, picture, None)
+        with pytest.raises(
+            StoreError, match=r"tells of 1 files that are not there, such as images/.*weightatlas check"
+        ):
+            wa.export_site(atlas, tmp_path / "site")
+        assert not (tmp_path / "site" / "index.html").exists()
 
     @pytest.mark.parametrize("count", [1, 4, 40])
     def test_one_that_was_interrupted_is_no_site_and_is_completed(self, atlas, tmp_path, monkeypatch, count):

@@ -353,7 +353,8 @@ def hostile(tmp_path_factory):
             self.first = nn.Conv2d(3, 6, 3, padding=1)
             self.add_module(HOSTILE, nn.Conv2d(6, 4, 3, padding=1, groups=2))
             self.add_module("ü/漢字:,#%&?=+ 🙂", nn.Conv2d(4, 5, 1))
-            self.add_module("a_very_long_name_" * 12, nn.Linear(5 * 64, 1))
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.add_module("a_very_long_name_" * 12, nn.Linear(5, 2))
 
         def forward(self, x):
             for name, part in self.named_children():
@@ -393,3 +394,127 @@ def test_names_are_data(visit, hostile):
         at.close()
     page = visit(origin).go(f"?layer={urllib.parse.quote(HOSTILE)}")
     assert HOSTILE in page.locator("h1").inner_text()
+
+
+def test_numbers_behind_a_global_pooling_are_those_of_all_positions(visit, hostile):
+    origin, atlas = hostile
+    source, target = atlas.layers[-2:]
+    values = atlas.weights(source, target, [1]).values[0].astype(float)
+    assert values.shape == (5, 8, 8)
+    page = visit(origin).go(f"?unit={urllib.parse.quote(target)}:1")
+    for tile in page.locator(".connections[data-direction=in]").first.locator(".tile").all():
+        own = values[int(tile.get_attribute("data-unit").rpartition(":")[2])]
+        tip = tile.locator(".down").get_attribute("data-tip").replace("−", "-")
+        norm, total = re.search(r"norm ([\d.e-]+), sum \+?(-?[\d.e-]+)", tip).groups()
+        assert float(norm) == pytest.approx(np.linalg.norm(own), rel=6e-3)
+        assert float(total) == pytest.approx(own.sum(), rel=6e-3)
+
+
+def test_any_number_of_tabs_stays_alive(visit, live):
+    at = visit(live)
+    pages = [at.page, *(at.context.new_page() for _ in range(8))]
+    for n, page in enumerate(pages):
+        page.goto(f"{live}/?unit={T}:{n}")
+        reads(page, f"{T}:{n}")
+    pages[0].keyboard.press("j")
+    reads(pages[0], f"{T}:1")
+
+
+def test_what_is_built_elsewhere_leaves_the_reader_alone(visit, live):
+    at = visit(live)
+    page = at.go(f"?unit={T}:3")
+    page.locator(".provenance summary").click()
+    page.locator(".connections .tile .down").nth(4).focus()
+    page.evaluate("() => { document.querySelector('.unit').mine = true; }")
+    there = f"() => fetch('atlas/atlas.json').then(a => a.json()).then(m => m.layers.find(l => l.name === '{B}').pictures.quick.made.flat().includes(71))"
+    page.evaluate(
+        "ask => fetch('api/ask', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(ask)})",
+        {"what": "picture", "layer": B, "unit": 71, "recipe": "quick"},
+    )
+    for _ in range(120):
+        if page.evaluate(there):
+            break
+        page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("() => document.querySelector('.unit').mine && document.querySelector('.provenance').open")
+    assert page.evaluate("() => document.activeElement.matches('.tile .down')")
+
+
+def test_places_come_back(visit, exported):
+    page = visit(exported).go(f"?unit={T}:3")
+
+    def at(y):
+        page.wait_for_function("y => Math.abs(scrollY - y) < 3", arg=y)
+
+    def scrolled(y):
+        page.evaluate("y => scrollTo(0, y)", y)
+        page.wait_for_timeout(600)
+
+    scrolled(700)
+    page.get_by_role("link", name="next unit").click()
+    reads(page, f"{T}:4")
+    at(0)
+    scrolled(500)
+    page.go_back()
+    reads(page, f"{T}:3")
+    at(700)
+    page.go_forward()
+    reads(page, f"{T}:4")
+    at(500)
+    page.reload()
+    reads(page, f"{T}:4")
+    at(500)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "layers/*/units.json",
+        "layers/*/activations.json",
+        "connections/*/*/agreement.json",
+        "connections/*/*/top.json",
+        "connections/*/*/factors/*.json",
+    ],
+)
+def test_a_damaged_file_costs_its_part_alone(visit, exported, file):
+    page = visit(exported).page
+    page.route(f"**/atlas/{file}", lambda route: route.fulfill(body='{"units": ['))
+    page.goto(f"{exported}/?unit={T}:3")
+    reads(page, f"{T}:3")
+    assert page.locator(".connections .tile").count() > 20
+    assert re.search(r"damaged.*weightatlas check", page.locator("main").inner_text())
+
+
+def test_a_damaged_chunk_is_no_result(visit, exported):
+    page = visit(exported).page
+
+    def torn(route):
+        body = bytearray(route.fetch().body())
+        body[40] ^= 1
+        route.fulfill(body=bytes(body))
+
+    page.route(f"**/atlas/weights/{T}/{S}/values/c.3.0.0.0", torn)
+    page.goto(f"{exported}/?unit={T}:3")
+    reads(page, f"{T}:3")
+    assert "its checksum does not fit" in page.locator("main").inner_text()
+    assert page.locator(f".connections[data-layer='{S}'][data-direction=in] .tile").count() == 0
+    assert page.locator(f".connections[data-layer='{B}'] .tile").count() > 5
+
+
+def test_parameters_that_mean_nothing_are_passed_over(visit, exported):
+    for query, tiles in (
+        (f"?layer={T}&size=constructor&sort=__proto__", ".wall a"),
+        (f"?edge={T}:3&from={S}:5&scale=toString", ".pic"),
+    ):
+        page = visit(exported).go(query)
+        assert page.locator(tiles).count() > 1
+        assert "NaN" not in page.locator("main").inner_text()
+
+
+def test_keys_work_on_a_wall(visit, exported):
+    page = visit(exported).go(f"?layer={T}")
+    page.locator(".wall a").nth(2).focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("() => document.activeElement.dataset.unit") == "3"
+    page.keyboard.press("j")
+    reads(page, "blocks.4.2")

@@ -150,3 +150,12 @@ def test_any_path_is_something_and_what_is_ours_has_one_way_to_be_written(path):
         assert path.startswith(f"{found.group}/")
     else:
         assert found == Place("foreign")
+
+
+def test_what_a_killed_build_leaves_is_known():
+    left = [".atlas.json.0123456789abcdef", ".probe.0000000000000000", "..probe.0000000000000000.0123456789abcdef",
+            "weights/a/b/.zarr.json.0123456789abcdef"]  # fmt: skip
+    assert all(map(layout.is_unfinished, left))
+    assert not any(
+        map(layout.is_unfinished, ["notes/.mine.0123456789abcdef", ".mine.txt.0123456789abcdef", "atlas.json"])
+    )

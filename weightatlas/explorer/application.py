@@ -137,6 +137,8 @@ async def _name(desk: Desk, request: Request) -> Response:
     numbers = isinstance(units, list) and all(isinstance(u, int) and not isinstance(u, bool) for u in units)
     if not (isinstance(name, str) and isinstance(layer, str) and numbers and units):
         return refusal(400, 'a family is like {"name": "curves", "layer": "blocks.4.1", "units": [3, 17]}')
+    if any("\ud800" <= c <= "\udfff" for c in name):  # which no address of a page can hold
+        return refusal(400, f"a family's name must be whole text; {name!a} holds half of a character")
     return told({"families": await desk.name_family(name, layer, units)})
 
 

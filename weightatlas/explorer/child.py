@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from ..errors import ArgumentError
 from .desk import Desk
 
 MODULE = "weightatlas.builder.live"
-#: How often it is started at most.
-STARTS = 4
+#: How often it is started at most in a row, and after how many seconds of work one that dies is the first of a new row.
+STARTS, WELL = 4, 600.0
 #: Seconds that the job in flight has when the server ends, and what is left of it after being told so again.
 PATIENCE, LAST = 10.0, 2.0
 LONGEST_LINE = 2**22  # bytes
@@ -61,13 +62,16 @@ class Child:
     async def run(self) -> None:
         """Keeps it at work until it refuses, is told to end, or has died too often."""
         try:
-            for start in range(STARTS):
+            starts = 0
+            while starts < STARTS:
+                began = time.monotonic()
                 await self._start()
                 await self._hear()
                 code = await self._process.wait()
                 if self.ending or self.refused:
                     return
-                self._died(code, start + 1 < STARTS)
+                starts = 1 if time.monotonic() - began > WELL else starts + 1
+                self._died(code, starts < STARTS)
         finally:
             if self.process is not None and self.process.returncode is None:
                 self.process.kill()

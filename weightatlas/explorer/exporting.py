@@ -15,7 +15,9 @@ from typing import Any
 from ..errors import ArgumentError, StoreError
 from ..records import atomic_write, is_temporary
 from ..store import Atlas, Files, LocalFiles
+from ..store.counting import counted
 from ..store.layout import MANIFEST
+from ..store.sealing import parsed
 from .desk import site_about
 from .reading import INDEX, SITE, is_own, is_shown, read_own, read_shown
 
@@ -88,11 +90,21 @@ def _everything(files: Files) -> Iterator[tuple[str, bytes]]:
     for name in sorted(_names_below(SITE)):
         if is_own(name) and name != INDEX and (own := read_own(name)) is not None:
             yield name, own.data or b""
-    listed = [name for name in files.sizes() if is_shown(name)]
-    for name in (*(n for n in listed if n != MANIFEST), MANIFEST):  # which tells of the others
+    overview = read_shown(files, MANIFEST)
+    # listed later than the overview was read: all that it tells of is there
+    listed = {name for name in files.sizes() if is_shown(name)}
+    if overview is None or overview.data is None:
+        raise StoreError(f"{files.where!r} has lost its {MANIFEST}; build the atlas again")
+    if lost := sorted(set(counted(parsed(overview.data, MANIFEST))) - listed):
+        raise StoreError(
+            f"{files.where!r} tells of {len(lost)} files that are not there, such as {lost[0]}: `weightatlas check` "
+            "tells more, and a build makes them"
+        )
+    for name in sorted(listed - {MANIFEST}):
         found = read_shown(files, name)
         if found is not None:  # a link that leads out of the atlas is none of its files
             yield f"{ATLAS}/{name}", found.data or b""
+    yield f"{ATLAS}/{MANIFEST}", overview.data
     page = read_own(INDEX)
     if page is None:
         raise StoreError("this installation of weightatlas has no explorer: its index.html is missing; install it anew")

@@ -131,7 +131,8 @@ def is_unfinished(path: str) -> bool:
     """Whether a temporary file lies where an atlas's own are written."""
     first, *rest = path.split("/")
     written = first[1:].rpartition(".")[0]
-    return first in _FOLDERS if rest else written in _ROOT or written == "probe"
+    # what a build writes to see whether anything can be written has a name of this kind itself
+    return first in _FOLDERS if rest else written in _ROOT or written.lstrip(".").startswith("probe")
 
 
 def _taken(parts: list[str], names: int) -> tuple[list[str], list[str]]:

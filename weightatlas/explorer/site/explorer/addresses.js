@@ -3,6 +3,9 @@
 /** What goes along from page to page: pinned units, families named in the address, colours. */
 export const CARRIED = ["pin", "family", "palette"];
 
+/** Half of a pair of UTF-16, which no address can hold. */
+const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
 /** The page whose main parameter comes first in this list is shown; without any, the model. */
 export const PAGES = ["layer", "unit", "edge", "grid", "circuit", "search", "help"];
 
@@ -56,7 +59,7 @@ export function within(runs, number) {
 export const unfolded = (runs) => (runs ?? []).flatMap(([a, b]) => Array.from({ length: b - a + 1 }, (_, i) => a + i));
 export const counted = (runs) => (runs ?? []).reduce((sum, [a, b]) => sum + b - a + 1, 0);
 
-const readable = (text) => encodeURIComponent(text).replace(/%(3A|2C|2F|40|20)/g, (c) => (c === "%20" ? "+" : decodeURIComponent(c)));
+const readable = (text) => encodeURIComponent(text.replace(LONE, "\ufffd")).replace(/%(3A|2C|2F|40|20)/g, (c) => (c === "%20" ? "+" : decodeURIComponent(c)));
 
 /** Parameters (an object or URLSearchParams; values may be lists; null and "" are left out) as "?a=b&c=d". */
 export function query(parameters) {
@@ -103,4 +106,4 @@ export function familiesInAddress(now = new URLSearchParams(location.search)) {
 }
 
 export const familyInAddress = ({ name, layer, units }) =>
-  `${encodeURIComponent(name).replaceAll(":", "%3A")}:${encodeURIComponent(layer)}:${written(units)}`;
+  `${encodeURIComponent(name.replace(LONE, "\ufffd"))}:${encodeURIComponent(layer)}:${written(units)}`;

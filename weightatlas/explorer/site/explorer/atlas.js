@@ -3,35 +3,26 @@
 import { addressOf, familiesInAddress, unfolded, within } from "./addresses.js";
 import { crc32c } from "./checksum.js";
 import { pathOf } from "./names.js";
+import { Missing, fetched, overview, parsed } from "./reading.js";
 
-/** What cannot be shown, with words for the reader. */
-export class Missing extends Error {}
+export { Missing };
 
-const KEPT = 400; // documents and chunks that are remembered
+const HELD = 96e6; // bytes of documents and chunks that are remembered
 const BEST = ["display", "max", "quick"];
-export const SCHEMA = 2;
-
-async function fetched(path, how) {
-  const answer = await fetch(path, { cache: "no-cache", ...how }).catch((error) => {
-    throw new Missing(`${path} cannot be read: ${error.message}`);
-  });
-  if (!answer.ok) throw new Missing(`${path} cannot be read: ${answer.status} ${answer.statusText}`);
-  return answer;
-}
 
 export class Atlas {
   /** @param root where atlas.json lies, e.g. "atlas" */
   constructor(root, manifest) {
     this.root = root;
-    this.kept = new Map();
+    this.kept = new Map(); // path → promise of its content, the one used last at the end
+    this.sizes = new Map();
+    this.held = 0; // bytes
+    this.troubles = [];
     this.take(manifest);
   }
 
   static async open(root) {
-    const manifest = await (await fetched(`${root}/atlas.json`)).json();
-    if (manifest.format !== "weightatlas" || manifest.schema > SCHEMA) {
-      throw new Missing(`this explorer reads atlases of schema ${SCHEMA}, this one is ${manifest.schema}: update weightatlas`);
-    }
+    const manifest = overview(parsed(await (await fetched(`${root}/atlas.json`)).text(), `${root}/atlas.json`), root);
     const atlas = new Atlas(root, manifest);
     await atlas.readFamilies();
     return atlas;
@@ -49,10 +40,11 @@ export class Atlas {
 
   /** Reads the overview again while a build goes on; true if it has changed. */
   async refresh() {
-    const manifest = await (await fetched(`${this.root}/atlas.json`)).json();
+    const manifest = overview(parsed(await (await fetched(`${this.root}/atlas.json`)).text(), `${this.root}/atlas.json`), this.root);
     await this.readFamilies();
     if (manifest.sha256 === this.manifest.sha256) return false;
     this.kept.clear();
+    this.held = 0;
     this.take(manifest);
     return true;
   }
@@ -97,16 +89,47 @@ export class Atlas {
     this.kept.delete(key);
     const value = known ?? make();
     this.kept.set(key, value);
-    if (!known) value.catch(() => this.kept.delete(key)); // another try may do better
-    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    if (!known) value.catch(() => this.forget(key)); // another try may do better
+    for (const oldest of this.kept.keys()) {
+      if (this.held <= HELD || oldest === key) break;
+      this.forget(oldest);
+    }
     return value;
   }
 
+  forget(key) {
+    this.kept.delete(key);
+    this.held -= this.sizes.get(key) ?? 0;
+    this.sizes.delete(key);
+  }
+
+  weigh(key, size) {
+    if (this.kept.has(key) && !this.sizes.has(key)) {
+      this.sizes.set(key, size);
+      this.held += size;
+    }
+  }
+
+  /** What a page can do without: null if it cannot be read, and the page says so. */
+  quietly = (reading) => reading.catch((error) => {
+    if (!(error instanceof Missing)) throw error;
+    this.troubles.push(error.message);
+    return null;
+  });
+
   /** A JSON document of the atlas. */
-  json = (path) => this.remember(path, async () => (await fetched(this.url(path))).json());
+  json = (path) => this.remember(path, async () => {
+    const text = await (await fetched(this.url(path))).text();
+    this.weigh(path, 4 * text.length);
+    return parsed(text, path);
+  });
 
   /** The bytes of a file. */
-  bytes = (path) => this.remember(path, async () => new Uint8Array(await (await fetched(this.url(path))).arrayBuffer()));
+  bytes = (path) => this.remember(path, async () => {
+    const data = new Uint8Array(await (await fetched(this.url(path))).arrayBuffer());
+    this.weigh(path, data.length);
+    return data;
+  });
 
   /** A chunk of an array: little-endian numbers, then CRC-32C. Throws Missing for one that is torn. */
   async chunk(path, Kind = Float32Array) {

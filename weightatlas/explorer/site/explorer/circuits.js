@@ -59,7 +59,7 @@ async function linksInto(atlas, pair, sources, target, found) {
   try {
     const [all, about] = await Promise.all([
       atlas.inputs(pair, target.unit),
-      pair.agreement?.mean_cosine === undefined ? null : atlas.connections(pair, "agreement"),
+      pair.agreement?.mean_cosine === undefined ? null : atlas.quietly(atlas.connections(pair, "agreement")),
     ]);
     const whole = all.maps.reduce((total, map) => total + strength(map) ** 2, 0);
     const place = new Map(all.units.map((unit, i) => [unit, i]));

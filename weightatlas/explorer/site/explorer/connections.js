@@ -9,6 +9,7 @@ import { agreementWords, empty, heading, legend, note, readAs, shareBar, tile, t
 
 const FIRST = 18; // tiles of a row before "show more"
 const STEP = 28;
+const PARTS = { l2: "norm", excite: "norm of the exciting part", inhibit: "norm of the inhibiting part" };
 const WORDS = { l2: "strongest", excite: "most exciting", inhibit: "most inhibiting" };
 
 /** How many tiles of a row the address asks for: in=LAYER:28, out=LAYER:42. */
@@ -31,8 +32,8 @@ export async function row(here, pair, direction, unit, by) {
   const other = direction === "in" ? pair.source : pair.target;
   try {
     const all = await (direction === "in" ? atlas.inputs(pair, unit) : atlas.outputs(pair, unit));
-    const extra = direction === "in" && pair.agreement?.mean_cosine !== undefined ? await atlas.connections(pair, "agreement") : null;
-    const top = direction === "out" ? await atlas.connections(pair, "top") : null;
+    const extra = direction === "in" && pair.agreement?.mean_cosine !== undefined ? await atlas.quietly(atlas.connections(pair, "agreement")) : null;
+    const top = direction === "out" ? await atlas.quietly(atlas.connections(pair, "top")) : null;
     const found = strongest(all, by, asked(params, direction, other));
     return { pair, direction, other, found, cosine: extra?.cosine?.[unit], top };
   } catch (error) {
@@ -45,6 +46,7 @@ export async function row(here, pair, direction, unit, by) {
 export function drawnRow(here, { layer, unit }, about, by, scale, title) {
   const { pair, direction, other, found, error } = about;
   const [, , rows, columns] = pair.shape;
+  const positions = pair.uniform[0] * pair.uniform[1];
   const size = `${other}, ${uniformWords(pair) ?? `${rows}×${columns}`}`;
   if (error) return h("section", null, heading(title, size), empty(error.message));
   const own = scale ?? (largest(found.maps) || 1);
@@ -56,7 +58,7 @@ export function drawnRow(here, { layer, unit }, about, by, scale, title) {
         ? { from: { layer: other, unit: number }, into: { layer, unit } }
         : { from: { layer, unit }, into: { layer: other, unit: number } };
       const map = { values: found.maps[i], rows, columns, scale: own, origin: pair.origin, dilation: pair.dilation };
-      return tile(here.atlas, { layer: other, unit: number }, map, ends, `norm ${short(found.strengths[i])}, sum ${signed(sum(found.maps[i]))}`);
+      return tile(here.atlas, { layer: other, unit: number }, map, ends, `${PARTS[by]} ${short(found.strengths[i] * Math.sqrt(positions))}, sum ${signed(sum(found.maps[i]) * positions)}`);
     })),
     found.units.length ? legend(own, scale ? "one scale for the page" : "one scale for the row") : null,
     more(here, about));

@@ -6,6 +6,8 @@ import { signed } from "./numbers.js";
 
 const CELL = 96; // pixels of a picture's side
 const MARGIN = 24;
+const LETTER = 6.2; // pixels of a letter of 11
+const LINE = 15;
 const INK = "#1b1b1f";
 const QUIET = "#62626a";
 const MOST_COLUMNS = 10;
@@ -79,12 +81,26 @@ export async function svgOf(view) {
   return sheet(width, height, view, ...parts, ...legendOf(view.scale, MARGIN, height - 28));
 }
 
-/** An SVG with a ground, a title and a caption. */
-export const sheet = (width, height, { title, caption }, ...children) =>
-  s("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${caption}` },
-    s("rect", { width, height, fill: "#ffffff" }),
+/** An SVG with a ground, a title and a caption, which goes on in further lines where it is longer than the drawing is wide. */
+export function sheet(width, height, { title, caption }, ...children) {
+  const lines = broken(caption, Math.floor((width - 2 * MARGIN) / LETTER));
+  const more = LINE * (lines.length - 1);
+  return s("svg", { xmlns: "http://www.w3.org/2000/svg", width, height: height + more, viewBox: `0 0 ${width} ${height + more}`, role: "img", "aria-label": `${title}. ${caption}` },
+    s("rect", { width, height: height + more, fill: "#ffffff" }),
     text(title, MARGIN, 30, { "font-size": 16, "font-weight": 600 }),
-    text(caption, MARGIN, 50, { fill: QUIET, "font-size": 11 }), ...children);
+    lines.map((line, i) => text(line, MARGIN, 50 + i * LINE, { fill: QUIET, "font-size": 11 })),
+    s("g", { transform: `translate(0 ${more})` }, children));
+}
+
+/** Words in lines of at most so many letters; a longer word has a line of its own. */
+function broken(words, most) {
+  const lines = [""];
+  for (const word of words.split(/\s+/)) {
+    if (lines.at(-1) && lines.at(-1).length + 1 + word.length > most) lines.push(word);
+    else lines[lines.length - 1] += (lines.at(-1) ? " " : "") + word;
+  }
+  return lines;
+}
 
 export const text = (words, x, y, attributes = {}) => s("text", { x, y, "font-family": SANS, "font-size": 12, fill: INK, ...attributes }, words);
 

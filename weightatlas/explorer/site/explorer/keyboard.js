@@ -15,8 +15,10 @@ export const KEYS = [
   ["?", "this page"],
 ];
 
+/** Keys that belong to something else: what is written, and in a grid all that are no letters. */
 const busy = (event) =>
-  event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog, [role=grid], [role=listbox]");
+  event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog, [role=listbox]")
+  || ((event.key.length > 1 || event.key === " ") && event.target.closest?.("[role=grid]"));
 
 /** @param current gives the page that is shown, with `keys` of its own: {key: function} */
 export function keyboard(current, go) {

@@ -1,6 +1,6 @@
 /** The explorer: one page over the folder of an atlas. The address says everything about the view; pages are functions of it. */
 
-import { PAGES, changed, link } from "./addresses.js";
+import { PAGES, changed, link, parsedUnit } from "./addresses.js";
 import { Atlas, Missing } from "./atlas.js";
 import { h, say } from "./dom.js";
 import { header } from "./header.js";
@@ -20,6 +20,7 @@ const pages = {
   help: () => import("./pages/help.js"),
 };
 const SETTLE = 400; // milliseconds between something new and the page that shows it
+const PLACED = 250; // milliseconds between scrolling and noting where
 
 const main = document.getElementById("main");
 const top_ = document.getElementById("top");
@@ -40,9 +41,18 @@ function context() {
   };
 }
 
+/** The place on the page is part of the step in the history that shows it. */
+let placing = null;
+function placed(now = false) {
+  clearTimeout(placing);
+  placing = null;
+  if (now) history.replaceState({ ...history.state, scroll: scrollY }, "");
+  else placing = setTimeout(placed, PLACED, true);
+}
+
 /** Shows another address. `same`: the same page in another state, so place and focus stay; `replace`: no step back. */
 function go(href, { same = false, replace = false } = {}) {
-  if (!replace) history.replaceState({ ...history.state, scroll: scrollY }, "");
+  placed(true);
   history[replace ? "replaceState" : "pushState"]({ scroll: same ? scrollY : 0 }, "", href === "?" ? location.pathname : href);
   return show({ same });
 }
@@ -51,9 +61,10 @@ function go(href, { same = false, replace = false } = {}) {
 async function show({ same = false, scroll = null } = {}) {
   const own = ++turnNumber;
   const here = context();
-  const focused = same ? document.activeElement?.dataset?.key : null;
+  const held = same ? holding() : null;
   const late = setTimeout(() => own === turnNumber && main.setAttribute("aria-busy", "true"), 150);
   let made;
+  atlas.troubles = [];
   try {
     made = await (await pages[here.page]()).render(here);
   } catch (error) {
@@ -67,30 +78,68 @@ async function show({ same = false, scroll = null } = {}) {
   main.removeAttribute("aria-busy");
   main.className = `page-${here.page}`;
   const place = same ? scrollY : scroll;
-  main.replaceChildren(...[made.body].flat(Infinity).filter(Boolean));
-  top_.replaceChildren(...header(here));
+  const troubles = [...new Set(atlas.troubles)].map((words) => h("p", { class: "error", role: "alert" }, `Part of this page is missing: ${words}`));
+  main.replaceChildren(...[troubles, made.body].flat(Infinity).filter(Boolean));
+  if (location.href !== drawn) top_.replaceChildren(...header(here)); // else somebody may be writing there
+  drawn = location.href;
   document.title = `${made.title} · weightatlas`;
   current = { ...here, ...made };
   made.shown?.(main);
-  if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  else if (!same && own > 1) main.focus({ preventScroll: true });
+  print = printed();
+  if (held) held();
+  else if (own > 1) main.focus({ preventScroll: true });
   scrollTo(0, place ?? 0);
   if (!same && own > 1) say(made.title);
 }
 
 let current = {};
+let drawn = null; // the address for which the bar above was drawn
+let print = "";
 
-/** Something new is there: read the overview, and draw the page again once nobody is in the midst of something. */
+/** What of the atlas the page that is shown depends on: if that has not changed, there is no need to draw it anew. */
+function printed() {
+  const own = current.depends ? current.depends() : atlas.manifest.sha256;
+  const tiles = [...main.querySelectorAll("[data-unit]")].map(({ dataset: { unit } }) => parsedUnit(unit)).filter(Boolean);
+  return JSON.stringify([own, tiles.map(({ layer, unit }) => atlas.picture(layer, unit)?.recipe ?? null)]);
+}
+
+/** Notes where the reader is and what is unfolded; the function that is returned brings it back on the page drawn anew. */
+function holding() {
+  const { activeElement: focus } = document;
+  const key = focus?.dataset?.key;
+  const selector = key ? `[data-key="${CSS.escape(key)}"]` : focus?.matches("main a[href]") ? `main a[href="${CSS.escape(focus.getAttribute("href"))}"]` : null;
+  const place = selector ? [...document.querySelectorAll(selector)].indexOf(focus) : -1;
+  const folds = [...main.querySelectorAll("details")];
+  const open = folds.map((one) => one.open);
+  return () => {
+    const now = [...main.querySelectorAll("details")];
+    if (now.length === folds.length) now.forEach((one, i) => open[i] && (one.open = true));
+    if (place >= 0) document.querySelectorAll(selector)[place]?.focus({ preventScroll: true });
+  };
+}
+
+const busy = () => {
+  const selection = getSelection();
+  const chosen = selection && !selection.isCollapsed && main.contains(selection.anchorNode);
+  return chosen || document.querySelector("dialog[open]") || document.activeElement?.matches?.("main input, main select");
+};
+
+/** Something new may be there: read the overview, and draw the page again if it shows any of it, once nobody is in the midst of something. */
 let pending = null;
-function later() {
+let due = false;
+function later(turned) {
+  due ||= turned;
   pending ??= setTimeout(async () => {
     pending = null;
-    if (document.querySelector("dialog[open]") || document.activeElement?.matches?.("main input, main select, #find:not(:placeholder-shown)")) return later();
+    if (busy()) return later(false);
     try {
       await atlas.refresh();
     } catch {
       return; // the overview is read again at the next event
     }
+    live.told(atlas.site);
+    if (!due && print === printed()) return;
+    due = false;
     await show({ same: true });
   }, SETTLE);
 }
@@ -102,9 +151,14 @@ function listen() {
     event.preventDefault();
     go(anchor.getAttribute("href"), { same: "turn" in anchor.dataset });
   });
-  addEventListener("popstate", (event) => show({ scroll: event.state?.scroll ?? 0 }));
+  addEventListener("popstate", (event) => {
+    clearTimeout(placing); // what it would note belongs to the step that was left
+    show({ scroll: event.state?.scroll ?? 0 });
+  });
+  addEventListener("scroll", () => placed(), { passive: true });
   history.scrollRestoration = "manual";
-  for (const name of ["made", "updated", "failed", "asked"]) live.addEventListener(name, later);
+  for (const name of ["made", "updated", "back"]) live.addEventListener(name, () => later(false));
+  live.addEventListener("turned", () => later(true));
   live.addEventListener("state", () => top_.querySelector("#state")?.replaceWith(header.state(live)));
   keyboard(() => current, go);
 }
@@ -121,7 +175,7 @@ async function begin() {
   live = new Live(atlas.site);
   tip = tips(document.getElementById("tip"));
   listen();
-  await show();
+  await show({ scroll: history.state?.scroll ?? 0 });
 }
 
 begin();

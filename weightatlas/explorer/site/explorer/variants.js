@@ -41,7 +41,7 @@ export function largePicture(here, layer, unit) {
   const parts = [
     chosen ? big(atlas, layer, unit, chosen) : h("div", { class: "pic none big", role: "img", "aria-label": `no picture of ${addressOf(layer, unit)} yet` }),
     found.length > 1 ? choice("picture", found.map((v) => [v.recipe, v.name, v.words]), chosen.recipe, "which picture") : null,
-    chosen ? facts : note("No picture yet. ", here.live.can("pictures") ? "" : here.live.site.why ?? ""),
+    chosen ? facts : note("No picture yet. ", here.live.can("pictures") ? "" : here.live.why),
     ask(here, layer, unit, found),
   ];
   return { parts, shown: () => chosen && tell(atlas, layer, unit, chosen, facts) };
@@ -51,7 +51,7 @@ function big(atlas, layer, unit, { recipe, words }) {
   const name = addressOf(layer, unit);
   const url = atlas.url(`images/${atlas.layer(layer).path}/${recipe}/${unit}.webp`);
   const image = h("img", { class: `big ${kind(recipe).replace(".", "-")}`, src: url, alt: `${name}: ${words}`, decoding: "async" });
-  return h("a", { href: url, "data-tip": `${name}\n${words}\nopens the file` }, image);
+  return image;
 }
 
 /** How the picture was made and how far it can be trusted, from the file itself. */
@@ -90,9 +90,9 @@ function ask(here, layer, unit, found) {
   const buttons = wanted.map((recipe) => {
     const request = { what: "picture", layer, unit, recipe };
     const about = here.live.about(request);
-    if (about?.error) return h("p", { class: "error", role: "alert" }, `${recipe}: ${about.error}`);
     const name = (KINDS[recipe] ?? KINDS[`display.${recipe}`])[0];
-    return h("button", { type: "button", disabled: Boolean(about), "data-key": `ask ${recipe}`, "data-tip": (KINDS[recipe] ?? KINDS[`display.${recipe}`])[1], on: { click: () => here.live.ask(request) } }, about ? `${name} …` : name);
+    const trouble = about?.error ? h("p", { class: "error", role: "alert" }, `${name}: ${about.error}`) : null;
+    return [trouble, h("button", { type: "button", disabled: Boolean(about?.ask), "data-key": `ask ${recipe}`, "data-tip": (KINDS[recipe] ?? KINDS[`display.${recipe}`])[1], on: { click: () => here.live.ask(request) } }, about?.ask ? `${name} …` : trouble ? `${name}: try again` : name)];
   });
   return buttons.length ? h("div", { class: "asks" }, h("span", { class: "note" }, "compute"), buttons) : null;
 }

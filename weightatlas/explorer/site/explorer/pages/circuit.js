@@ -165,14 +165,15 @@ function missing(here, { missing: pairs }) {
   const state = ({ source, target, coming }) => {
     const ask = { what: "weights", source, target };
     const about = live.about(ask);
-    if (about?.error) return h("span", { class: "error" }, about.error);
+    const again = (words) => h("button", { type: "button", "data-key": `ask ${source} ${target}`, on: { click: () => live.ask(ask) } }, words);
+    if (about?.error) return [h("span", { class: "error" }, `${about.error} `), able ? again("try again") : null];
     if (about) return h("span", { class: "note" }, "being computed …");
     if (coming) return h("span", { class: "note" }, live.site.live ? "will be made in this build" : "not made yet");
-    return able ? h("button", { type: "button", "data-key": `ask ${source} ${target}`, on: { click: () => live.ask(ask) } }, "compute") : null;
+    return able ? again("compute") : null;
   };
   const list = h("ul", { class: "absent" }, pairs.map((pair) => h("li", null, h("code", null, `${pair.source} → ${pair.target}`), ` ${counting(pair.count, "pair")} of units `, state(pair))));
   return h("section", { class: "missing" }, heading("Without weights in the atlas"),
-    note("Between these layers the network has paths, but the atlas has no weights, so nothing is drawn. ", able ? "" : live.site.why ?? ""),
+    note("Between these layers the network has paths, but the atlas has no weights, so nothing is drawn. ", able ? "" : live.why),
     pairs.length > FEW ? h("details", null, h("summary", null, `${pairs.length} pairs of layers`), list) : list);
 }
 

@@ -19,7 +19,7 @@ export async function render(here) {
   if (!target) throw new Missing("an edge needs the addresses of two units: ?edge=TARGET_LAYER:UNIT&from=SOURCE_LAYER:UNIT");
   atlas.unit(target);
   const source = params.has("from") ? parsedUnit(params.get("from")) : await strongestSource(atlas, target);
-  if (!source) throw new Missing(`${params.get("from")} is no address of a unit; one is like ${addressOf(target.layer, 0)}`);
+  if (!source) throw new Missing(`“${params.get("from")}” is no address of a unit; one is like ${addressOf(target.layer, 0)}`);
   checkSource(atlas, source);
   const pair = atlas.pair(source.layer, target.layer);
   const title = `${addressOf(source.layer, source.unit)} → ${addressOf(target.layer, target.unit)}`;
@@ -33,7 +33,7 @@ export async function render(here) {
   const keys = { ...up, ...(step.next && { j: step.next.act }), ...(step.previous && { k: step.previous.act }) };
   const at = inputs.units.indexOf(source.unit);
   const body = at < 0 ? [blind(pair, target, source)] : await seen(here, pair, target, source, inputs, at, rank);
-  return { title, keys, body: [head(here, source, target, [step.previous?.link, step.next?.link, chooser(here, pair, target, source)]), ...body, ...(await othersSections(here, pair, target, source, inputs))] };
+  return { title, keys, body: [head(here, source, target, [step.previous?.link, step.next?.link, chooser(here, pair, target, source)]), ...body, ...((await atlas.quietly(othersSections(here, pair, target, source, inputs))) ?? [])] };
 }
 
 /** Without `from`: the strongest source in the nearest layer. */
@@ -84,12 +84,12 @@ async function seen(here, pair, target, source, inputs, at, rank) {
   const map = { values: inputs.maps[at], rows: inputs.rows, columns: inputs.columns };
   const own = map.values.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
   const scales = { map: own, target: rank.largest, pair: pair.largest };
-  const chosen = params.get("scale") in scales ? params.get("scale") : "map";
+  const chosen = Object.hasOwn(scales, params.get("scale") ?? "") ? params.get("scale") : "map";
   const scale = scales[chosen] || own || 1;
   const [a, b] = [source, target].map(({ layer, unit }) => addressOf(layer, unit));
   const alone = !pair.at && !single(atlas.layer(target.layer)) ? ownBlock([map.rows, map.columns], pair) : null;
   const { element, unit } = numberedMap(pair, map, scale, alone, mapWords(map.values, map.rows, map.columns, a, b));
-  const about = pair.agreement === "not measured" ? null : await atlas.connections(pair, "agreement").catch(() => null);
+  const about = pair.agreement === "not measured" ? null : await atlas.quietly(atlas.connections(pair, "agreement"));
   const words = { map: "scale of this map alone", target: `scale of all that ${b} reads here`, pair: "scale of all weights between these layers" }[chosen];
   return [
     h("section", { class: "edge" },
@@ -98,7 +98,7 @@ async function seen(here, pair, target, source, inputs, at, rank) {
         note([unit ? `numbers in ${unit}` : null, alone ? "framed: the position under the target" : null, map.values.length > 1 ? "positions in steps of the source grid" : null].filter(Boolean).join(" · "))),
       h("span", { class: "arrow two", "aria-hidden": "true" }, "→"), end(atlas, target, "into", "reads"),
       h("div", { class: "numbers" }, edgeFacts(pair, map.values, map.columns, rank), mapNote(pair), h("h2", null, "How far to trust it"), trust(pair, about, target.unit, b))),
-    await pathsSection(here, pair, target, source),
+    await here.atlas.quietly(pathsSection(here, pair, target, source)),
   ];
 }
 
@@ -143,7 +143,7 @@ async function withoutWeights(here, source, target) {
   const words = `The weights from ${source.layer} to ${target.layer} are not in this atlas. `;
   if (about?.error) return [pictures, empty(words, h("span", { class: "error" }, `They could not be computed: ${about.error} `), live.can("weights") && asking(live, ask, "try again"))];
   if (about) return [pictures, empty(words, "They are being computed; the page will show them.")];
-  return [pictures, live.can("weights") ? empty(words, asking(live, ask, "compute them")) : empty(words, live.site.why ?? "")];
+  return [pictures, live.can("weights") ? empty(words, asking(live, ask, "compute them")) : empty(words, live.why)];
 }
 
 const asking = (live, ask, words) => h("button", { type: "button", "data-key": "ask", on: { click: () => live.ask(ask) } }, words);

@@ -30,6 +30,7 @@ export async function render(here) {
   return {
     title, body: [head(wanted, downloads(() => gridView(view, caption(view)))), controls(here, view), ...shown(here, view, about)],
     keys: { t: () => here.change({ transpose: view.transposed ? null : "1" }), s: () => here.change({ order: next(order) }), u: () => here.go({ layer: view.target }) },
+    depends: () => [atlas.pair(wanted.source, view.target), atlas.families],
   };
 }
 
@@ -94,7 +95,7 @@ function missing({ atlas, live }, { source, targets }) {
   const words = `The weights from ${source} to ${targets.layer} are not in this atlas. `;
   const known = atlas.into(targets.layer).map((pair) => pair.source);
   const others = known.length ? h("p", { class: "note" }, "What it reads that is here: ", known.flatMap((layer, i) => [i ? ", " : "", to({ grid: familyText(targets), by: layer }, null, layer)])) : null;
-  const button = live.can("weights") ? h("button", { type: "button", "data-key": "ask", on: { click: () => live.ask(ask) } }, "compute them") : live.site.why ?? "";
+  const button = live.can("weights") ? h("button", { type: "button", "data-key": "ask", on: { click: () => live.ask(ask) } }, "compute them") : live.why;
   const told = about?.error ? [h("span", { class: "error" }, `They could not be computed: ${about.error} `), button] : about ? "They are being computed; the page will show them." : button;
   return [empty(words, told), others];
 }

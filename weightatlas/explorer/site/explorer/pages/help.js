@@ -13,6 +13,7 @@ export async function render(here) {
   const { atlas, live } = here;
   return {
     title: "help",
+    depends: () => atlas.manifest.made_with,
     body: [
       h("h1", null, "Help"),
       h("div", { class: "help" },
@@ -63,7 +64,7 @@ function able(live) {
   const names = [["pictures", "pictures of units"], ["weights", "weights between layers"], ["families", "families that you name, kept in the atlas"]];
   const now = names.filter(([what]) => live.can(what)).map(([, words]) => words);
   return [
-    h("p", null, now.length ? `On request: ${now.join("; ")}. ` : "It shows what is in the atlas, and computes nothing. ", now.length === names.length ? "" : live.site.why ?? ""),
+    h("p", null, now.length ? `On request: ${now.join("; ")}. ` : "It shows what is in the atlas, and computes nothing. ", now.length === names.length ? "" : live.why),
     h("p", { class: "note" }, "The state of each view is in its address: pins, families that you name, colours. Nothing is sent anywhere, and nothing is loaded from elsewhere."),
   ];
 }

@@ -46,11 +46,10 @@ export async function render(here) {
 /** What is known of all units; null for what is not there (yet). */
 async function knowledge(atlas, row) {
   const recipe = atlas.wallRecipe(row.name);
-  const quiet = (promise) => promise.catch(() => null);
   const [about, activity, wall] = await Promise.all([
-    row.described ? quiet(atlas.about(row.name, "units")) : null,
-    row.activations === true ? quiet(atlas.about(row.name, "activations")) : null,
-    recipe ? quiet(atlas.json(`walls/${row.path}/${recipe}/wall.json`)) : null,
+    row.described ? atlas.quietly(atlas.about(row.name, "units")) : null,
+    row.activations === true ? atlas.quietly(atlas.about(row.name, "activations")) : null,
+    recipe ? atlas.quietly(atlas.json(`walls/${row.path}/${recipe}/wall.json`)) : null,
   ]);
   return { about, activity, wall, recipe };
 }
@@ -66,10 +65,10 @@ function state({ atlas, params }, row, known, factors) {
   const found = filtered(only, row.units, families, dead);
   const all = sorted(sort, row.units, known);
   return {
-    ...known, families, sorts, sort, dead: new Set(dead), only, factors,
+    ...known, layer: row.name, families, sorts, sort, dead: new Set(dead), only, factors,
     reached: known.wall?.reached ? spread(known.wall, row.units) : null,
     tiles: factors ? "factors" : "pictures",
-    size: params.get("size") in SIZES ? params.get("size") : "m",
+    size: Object.hasOwn(SIZES, params.get("size") ?? "") ? params.get("size") : "m",
     select: params.has("select"), chosen: chosen(params, row.units),
     units: found ? all.filter((unit) => found.has(unit)) : all,
   };
@@ -100,7 +99,7 @@ function wallSection(here, row, view, wall) {
 function pictureWords({ live }, row, { recipe, wall }) {
   if (!recipe) {
     const some = Object.values(row.pictures ?? {}).some((about) => about.made?.length);
-    return note(some ? "No sprite sheet yet; pictures one by one." : `No pictures yet. ${live.can("pictures") ? "On a unit's page they can be asked for." : live.site.why ?? ""}`);
+    return note(some ? "No sprite sheet yet; pictures one by one." : `No pictures yet. ${live.can("pictures") ? "On a unit's page they can be asked for." : live.why}`);
   }
   const made = wall ? wall.units.length - (wall.missing?.length ?? 0) : null;
   const few = made !== null && made < row.units ? ` ${count(made)} of ${count(row.units)} are made.` : "";

@@ -66,7 +66,7 @@ function coverage(here) {
     h("dl", { class: "coveragebars" }, rows.filter(([, numbers]) => numbers).map(([words, [made, of]]) => h("div", null,
       h("dt", null, words),
       h("dd", null, of ? [shareBar(made / of, `${percent(made / of)} of ${words}`), h("span", { class: "of" }, made === of ? count(of) : `${count(made)} of ${count(of)}`)] : h("span", { class: "of" }, "not measured"))))),
-    missing && !here.live.site.live && here.live.site.why ? note(here.live.site.why) : null);
+    missing && !here.live.site.live && here.live.why ? note(here.live.why) : null);
 }
 
 /** What failed, what the budget left out, and what else the build had to say. */

@@ -1,6 +1,6 @@
 /** The page of one unit: what it detects, what it reads, what it acts on, and how far each picture can be trusted. */
 
-import { addressOf, link, parsedUnit } from "../addresses.js";
+import { addressOf, link, parsedUnit, within, written } from "../addresses.js";
 import { Missing, largest } from "../atlas.js";
 import { drawnRow, row } from "../connections.js";
 import { copyButton } from "../copying.js";
@@ -19,14 +19,14 @@ const SORTS = [["l2", "L2", "by the norm of the map"], ["excite", "excite", "by 
 export async function render(here) {
   const { atlas, params } = here;
   const at = parsedUnit(params.get("unit"));
-  if (!at) throw new Missing(`${params.get("unit")} is no address of a unit, such as ${addressOf(atlas.layers[0]?.name ?? "layer", 0)}`);
+  if (!at) throw new Missing(`“${params.get("unit")}” is no address of a unit, such as ${addressOf(atlas.layers[0]?.name ?? "layer", 0)}`);
   const about = atlas.unit(at);
   const by = SORTS.some(([name]) => name === params.get("sort")) ? params.get("sort") : "l2";
   const [inputs, outputs, known, seen] = await Promise.all([
     Promise.all(atlas.into(at.layer).map((pair) => row(here, pair, "in", at.unit, by))),
     Promise.all(atlas.from(at.layer).map((pair) => row(here, pair, "out", at.unit, by))),
-    about.described ? atlas.about(at.layer, "units") : null,
-    about.activations === true ? atlas.about(at.layer, "activations") : null,
+    about.described ? atlas.quietly(atlas.about(at.layer, "units")) : null,
+    about.activations === true ? atlas.quietly(atlas.about(at.layer, "activations")) : null,
   ]);
   const nearest = inputs.find((r) => !r.error && r.pair.span === 1) ?? inputs.find((r) => !r.error);
   const factors = nearest ? await factorSection(here, nearest.pair, at.unit).catch(failed("Factors")) : null;
@@ -38,6 +38,11 @@ export async function render(here) {
       rowsOf(here, at, inputs, by, "in"), factors, rowsOf(here, at, outputs, by, "out"), alike(here, at, known))),
     keys: keys(here, at, about, by),
     shown: picture.shown,
+    depends: () => [
+      Object.keys(atlas.layer(at.layer).pictures).filter((folder) => within(atlas.layer(at.layer).pictures[folder].made, at.unit)),
+      [...atlas.into(at.layer), ...atlas.from(at.layer)].map(({ source, target, factors: f, agreement, bytes }) => [source, target, f, agreement, bytes]),
+      atlas.layer(at.layer).described, atlas.layer(at.layer).activations, atlas.families.filter((f) => f.layer === at.layer),
+    ],
   };
 }
 
@@ -73,7 +78,7 @@ function identity(here, at, about, known, seen, picture, nearest) {
     h("div", { class: "portrait" }, picture.parts),
     h("div", { class: "who" },
       h("h1", null, h("span", { class: "faint" }, `${at.layer}:`), String(at.unit)),
-      steps(at, about),
+      steps(here, at, about),
       facts([
         ["layer", to({ layer: at.layer }, null, `${about.type}, ${about.units} units`)],
         ["grid", about.grid ? about.grid.join(" × ") : null],
@@ -83,16 +88,16 @@ function identity(here, at, about, known, seen, picture, nearest) {
         ["firing rate", seen ? percent(seen.rate[at.unit]) : "not measured", seen ? `share of positions above zero on ${seen.images?.count ?? "the"} images` : null],
         ["activation", seen ? `${short(seen.mean[at.unit])} ± ${short(seen.deviation[at.unit])}` : null, "mean and standard deviation over positions of the images"],
         ["least, most", seen ? `${short(seen.least[at.unit])}, ${short(seen.most[at.unit])}` : null],
-        ["families", families.length ? families.map((f, i) => [i ? ", " : "", to({ grid: `${f.layer}:${f.units.join(",")}` }, null, f.name)]) : null],
+        ["families", families.length ? families.map((f, i) => [i ? ", " : "", to({ grid: `${f.layer}:${written(f.units)}` }, null, f.name)]) : null],
       ]),
       h("div", { class: "actions" }, pinButton(here, at.layer, at.unit), copyButton("copy link", () => location.href), copyButton("copy citation", () => citation(atlas, addressOf(at.layer, at.unit)))),
       provenance(atlas)));
 }
 
 /** Previous and next unit of the layer. */
-function steps(at, about) {
+function steps({ params }, at, about) {
   const step = (unit, words, arrow) =>
-    unit < 0 || unit >= about.units ? h("span", { class: "button off", "aria-hidden": "true" }, arrow) : unitLink(at.layer, unit, { class: "button", rel: unit < at.unit ? "prev" : "next", "aria-label": words, "data-tip": addressOf(at.layer, unit), "data-key": words }, arrow);
+    unit < 0 || unit >= about.units ? h("span", { class: "button off", "aria-hidden": "true" }, arrow) : to({ unit: addressOf(at.layer, unit), ...kept(params) }, { class: "button", rel: unit < at.unit ? "prev" : "next", "aria-label": words, "data-tip": addressOf(at.layer, unit), "data-key": words }, arrow);
   return h("nav", { class: "steps", "aria-label": "neighbours in the layer" }, step(at.unit - 1, "previous unit", "←"), step(at.unit + 1, "next unit", "→"), to({ layer: at.layer }, { class: "button" }, "all units"));
 }
 

@@ -11,16 +11,16 @@ const MOST = 500; // more would not fit into an address that every server takes
 /** The units that the address says are chosen. */
 export const chosen = (params, units) => new Set((numbers(params.get("sel")) ?? []).filter((unit) => unit < units).slice(0, MOST));
 
-let last = null; // the tile where a range would begin
+let last = { layer: null, index: 0 }; // the tile where a range would begin
 
 /** A click or the space key chooses a tile, with shift all from the last one. */
 export function selecting(here, wall, view) {
   const choose = (index, range) => {
-    const units = range && last !== null && last < wall.units.length ? wall.units.slice(Math.min(last, index), Math.max(last, index) + 1) : [wall.units[index]];
+    const units = range && last.layer === view.layer && last.index < wall.units.length ? wall.units.slice(Math.min(last.index, index), Math.max(last.index, index) + 1) : [wall.units[index]];
     const now = new Set(view.chosen);
     const on = range || !now.has(wall.units[index]);
     for (const unit of units) now[on ? "add" : "delete"](unit);
-    last = index;
+    last = { layer: view.layer, index };
     if (now.size > MOST) return say(`at most ${MOST} units can be chosen`);
     return here.change({ sel: written([...now].sort((a, b) => a - b)) || null }, { replace: true });
   };
