@@ -99,10 +99,10 @@ def test_pages_served(visit, live, name):
     page = visit(live, width=1280).go(QUERIES[name])
     looked_at(page)
     assert inaccessible(page) == []
-    page.emulate_media(color_scheme="dark")
-    page.set_viewport_size({"width": 390, "height": 800})
-    looked_at(page)
     if name in MAIN:
+        page.emulate_media(color_scheme="dark")
+        page.set_viewport_size({"width": 390, "height": 800})
+        looked_at(page)
         assert inaccessible(page) == []
 
 
@@ -202,7 +202,7 @@ def test_keys_go_everywhere(visit, live):
     page.keyboard.press("x")
     page.wait_for_url("**palette=colorblind*")
     page.keyboard.press("u")
-    reads(page, T)
+    page.wait_for_selector(".wall a")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "find"
     page.keyboard.type("4.2:7")
@@ -372,17 +372,10 @@ def hostile(tmp_path_factory):
 
 def test_names_are_data(visit, hostile):
     origin, atlas = hostile
-    queries = [""]
-    for row in atlas.layers:
-        quoted = urllib.parse.quote(row)
-        units = atlas.layer(row)["units"]
-        queries += [
-            f"?layer={quoted}",
-            f"?unit={quoted}:{units - 1}",
-            f"?edge={quoted}:0",
-            f"?grid={quoted}:0",
-            f"?search={quoted}",
-        ]
+    queries = ["", *(f"?layer={urllib.parse.quote(row)}" for row in atlas.layers)]
+    for row in atlas.layers[1:3]:
+        quoted, last = urllib.parse.quote(row), atlas.layer(row)["units"] - 1
+        queries += [f"?unit={quoted}:{last}", f"?edge={quoted}:0", f"?grid={quoted}:0", f"?search={quoted}"]
     queries.append("?circuit=board&" + "&".join(f"pin={urllib.parse.quote(n)}:0" for n in atlas.layers))
     for query in queries:
         at = visit(origin, width=390)
