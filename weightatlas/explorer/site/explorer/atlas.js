@@ -1,6 +1,6 @@
 /** An atlas, read with nothing but fetch: JSON documents and raw chunks of Zarr arrays. docs/format.md is the contract. */
 
-import { addressOf, familiesInAddress, unfolded, within } from "./addresses.js";
+import { addressOf, counted, familiesInAddress, unfolded, within } from "./addresses.js";
 import { crc32c } from "./checksum.js";
 import { pathOf } from "./names.js";
 import { Missing, fetched, overview, parsed } from "./reading.js";
@@ -9,6 +9,7 @@ export { Missing };
 
 const HELD = 96e6; // bytes of documents and chunks that are remembered
 const BEST = ["display", "max", "quick"];
+const [COLUMNS, ON_ONE] = [32, 1024]; // tiles of a row and of a sheet, as weightatlas/store/walls.py lays them
 
 export class Atlas {
   /** @param root where atlas.json lies, e.g. "atlas" */
@@ -188,17 +189,14 @@ export class Atlas {
     return found ? { url: this.url(`images/${row.path}/${found}/${unit}.webp`), recipe: found } : null;
   }
 
-  /** Whether a picture of a unit is known to show nothing: the unit is dead. */
-  withoutResult = (layer, unit, recipe) => within(this.rows.get(layer)?.pictures[recipe]?.without_result, unit);
-
   /** The recipe whose sprite sheets show most of a layer; null without any. */
   wallRecipe(layer) {
     const known = Object.entries(this.rows.get(layer)?.pictures ?? {}).filter(([, about]) => about.wall);
-    known.sort(([a, x], [b, y]) => length(y.made) - length(x.made) || rank(a) - rank(b));
+    known.sort(([a, x], [b, y]) => counted(y.made) - counted(x.made) || rank(a) - rank(b));
     return known[0]?.[0] ?? null;
   }
 
-  /** Where tiles of a layer lie: {tile, columns, sheet(unit) → {url, x, y, columns, rows}}; null without a wall. */
+  /** Where tiles of a layer lie: {of(unit) → {url, x, y, columns, rows}, or null without a picture}; null without a wall. */
   sprites(layer, recipe = this.wallRecipe(layer)) {
     const key = `${layer}\n${recipe}`;
     if (!this.sheets.has(key)) this.sheets.set(key, this.laidOut(layer, recipe)); // of 10,000 units that takes a while
@@ -211,18 +209,16 @@ export class Atlas {
     if (!about?.wall) return null;
     const units = unfolded(about.wanted);
     const place = new Map(units.map((unit, i) => [unit, i]));
-    const columns = Math.min(32, units.length);
-    const version = length(about.made);
+    const columns = Math.min(COLUMNS, units.length);
+    const version = counted(about.made);
     return {
-      recipe,
-      has: (unit) => within(about.made, unit),
       of: (unit) => {
         const at = place.get(unit);
         if (at === undefined || !within(about.made, unit)) return null;
-        const sheet = Math.floor(at / 1024);
-        const on = Math.min(units.length - sheet * 1024, 1024);
+        const sheet = Math.floor(at / ON_ONE);
+        const on = Math.min(units.length - sheet * ON_ONE, ON_ONE);
         const wide = Math.min(columns, on);
-        const rest = at % 1024;
+        const rest = at % ON_ONE;
         return {
           url: `${this.url(`walls/${row.path}/${recipe}/${sheet}.webp`)}?made=${version}`,
           x: rest % wide, y: Math.floor(rest / wide), columns: wide, rows: Math.ceil(on / wide),
@@ -232,7 +228,6 @@ export class Atlas {
   }
 }
 
-const length = (runs) => (runs ?? []).reduce((sum, [a, b]) => sum + b - a + 1, 0);
 const rank = (recipe) => (BEST.includes(recipe) ? BEST.indexOf(recipe) : BEST.length);
 
 function maps(units, values, rows, columns) {
@@ -271,6 +266,8 @@ export function strongest({ units, maps: all, ...rest }, by, k) {
     sortable: order.length,
   };
 }
+
+export const sum = (map) => map.reduce((total, value) => total + value, 0);
 
 /** The magnitude of the largest of some maps. */
 export const largest = (list) => list.reduce((most, map) => map.reduce((m, v) => (Math.abs(v) > m ? Math.abs(v) : m), most), 0);

@@ -1,12 +1,11 @@
 /** A circuit: pinned units, the weights between all of them that the atlas has, and the units that would make it grow. */
 
 import { addressOf } from "./addresses.js";
-import { Missing, strength, strongest } from "./atlas.js";
+import { Missing, strength, strongest, sum } from "./atlas.js";
 
 const BALANCED = 0.1; // a sum under this share of the sum of magnitudes is no side
 const INPUT = "input";
 
-const sum = (values) => values.reduce((total, value) => total + value, 0);
 const size = (values) => values.reduce((total, value) => total + Math.abs(value), 0);
 
 /** A pinned unit with its place in the reading order; null if this atlas has no such unit. The network's input comes first. */

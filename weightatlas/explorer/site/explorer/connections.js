@@ -1,7 +1,7 @@
 /** Rows of what a unit reads and what it acts on: pictures glued to maps, one row a layer. */
 
 import { addressOf, parsedUnit } from "./addresses.js";
-import { Missing, largest, strongest } from "./atlas.js";
+import { Missing, largest, strongest, sum } from "./atlas.js";
 import { h } from "./dom.js";
 import { downloads } from "./downloads.js";
 import { percent, short, signed } from "./numbers.js";
@@ -63,8 +63,6 @@ export function drawnRow(here, { layer, unit }, about, by, scale, title) {
     found.units.length ? legend(own, scale ? "one scale for the page" : "one scale for the row") : null,
     more(here, about));
 }
-
-const sum = (map) => map.reduce((total, value) => total + value, 0);
 
 /** Behind a global pooling a map is the same at all positions, and kept once. */
 export const uniformWords = ({ uniform: [rows, columns] }) => (rows * columns > 1 ? `the same at all ${rows}×${columns} positions` : null);

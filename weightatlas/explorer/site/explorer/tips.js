@@ -41,7 +41,7 @@ export function tips(box) {
   const heard = (event) => {
     if (event.pointerType === "touch") return;
     const element = target(event.target);
-    if (element) show(element.dataset?.tip === undefined ? Object.assign(element, {}) : element, event);
+    if (element) show(element, event);
     else if (shown) hide();
   };
   document.addEventListener("pointermove", heard, { passive: true });
