@@ -1,7 +1,9 @@
 """Frozen results with named axes, units and provenance. Stages of weightatlas meet here and nowhere else."""
 
+from .activations import Activations as Activations
 from .agreeing import Agreement as Agreement
 from .agreeing import agreement as agreement
+from .attributions import Attributions as Attributions
 from .bands import Banding as Banding
 from .bands import BandRow as BandRow
 from .base import Provenance as Provenance
@@ -9,11 +11,15 @@ from .base import Record as Record
 from .base import atomic_write as atomic_write
 from .base import check_writable as check_writable
 from .base import is_temporary as is_temporary
+from .cases import GradientCases as GradientCases
 from .connections import By as By
 from .connections import Connections as Connections
 from .connections import checked_count as checked_count
 from .connections import norms as norms
 from .connections import ranking as ranking
+from .examples import DatasetExamples as DatasetExamples
+from .explanations import Explanation as Explanation
+from .explanations import Step as Step
 from .factors import Factors as Factors
 from .features import FeatureImages as FeatureImages
 from .gradients import ExpectedGradient as ExpectedGradient
