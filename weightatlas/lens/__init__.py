@@ -2,6 +2,9 @@
 
 from .collection import Photos as Photos
 from .collection import photos_from as photos_from
+from .reading import picture_from as picture_from
+from .reading import picture_notes as picture_notes
+from .reading import read_image as read_image
 from .reading import read_images as read_images
 from .streaming import Activity as Activity
 from .streaming import activity as activity

@@ -1,12 +1,14 @@
-"""Images from files."""
+"""Images from files and from bytes: upright, with 8 bits a channel, in the channels that a network takes."""
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,6 +18,14 @@ from ..network import Network
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MODES = {1: "L", 3: "RGB"}  # by number of channels
+#: What is decoded, whatever a file is called. Not among them: formats for which other programs are started (EPS).
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+#: A channel of 16 bits over this is one of 8: 65535 / 255.
+_DEEP = 257
+_ORIENTATION = 0x0112  # EXIF
+
+#: A path, the bytes of a file, or a binary file.
+Source = str | os.PathLike[str] | bytes | IO[bytes]
 
 
 def read_images(net: Network, images: Any) -> Any:
@@ -45,7 +55,10 @@ def image_mode(net: Network) -> str:
     """
     mode = MODES.get(net.input.channels if net.input is not None and len(net.input.shape) == 3 else 0)
     if mode is None:
-        raise ArgumentError(f"{net.name} takes no images with 1 or 3 channels; give its inputs as a tensor")
+        shape = "" if net.input is None else f" [N, {', '.join(map(str, net.input.shape))}]"
+        raise ArgumentError(
+            f"{net.name} takes no images with 1 or 3 channels; give its inputs as a tensor{shape}, as it takes them"
+        )
     return mode
 
 
@@ -58,50 +71,136 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def read_image(path: Path, mode: str) -> np.ndarray:
+def read_image(source: Source, mode: str, most_pixels: int | None = None) -> np.ndarray:
     """An image of a file as uint8 ``[H, W, C]``.
 
+    It is turned upright as its EXIF data say, and laid on white where it is transparent. Grey values of 16 bits are
+    rounded to 8; of 16-bit colours the decoder keeps the upper 8 bits. Of moving pictures the first frame is taken.
+    Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one.
+
+    Args:
+        source: a path, the bytes of a file, or a binary file.
+        mode: ``"L"`` or ``"RGB"``.
+        most_pixels: that it may have; at most as many as Pillow's limit, which is also the default (89 million).
+
     Raises:
-        LoadError: if it cannot be read.
+        LoadError: if it cannot be read, saying why: no picture, damaged, too large, or pixels without a fixed range.
     """
-    with _opened(path) as image:
-        array = np.asarray(_eight_bit(image).convert(mode))
+    with _opened(source, most_pixels) as image:
+        image = _eight_bit(image)
+        # converting to its own mode would be one more copy
+        array = np.asarray(image if image.mode == mode else image.convert(mode))
     return array if array.ndim == 3 else array[..., None]
 
 
-def check_image(path: Path) -> None:
-    """Looks whether a file begins like an image; its pixels are not read.
+def picture_from(data: bytes, mode: str = "RGB", most_pixels: int | None = None) -> np.ndarray:
+    """A picture that came as bytes, as uint8 ``[H, W, C]``; see :func:`read_image`. Nothing is written anywhere.
+
+    Raises:
+        LoadError: if they are no picture that can be read, saying why.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (3, 2), "red").save(file, "PNG")
+        >>> picture_from(file.getvalue()).shape
+        (2, 3, 3)
+        >>> picture_from(b"<svg/>")
+        Traceback (most recent call last):
+        weightatlas.errors.LoadError: the picture cannot be read as an image: it is no BMP, GIF, ... or WEBP
+    """
+    return read_image(bytes(data), mode, most_pixels)
+
+
+def check_image(path: Source) -> bool:
+    """Looks whether a file begins like an image, and whether it is a moving one; its pixels are not read.
 
     Raises:
         LoadError: if it does not.
     """
-    with _opened(path):
-        pass
+    with _opened(path) as image:
+        return bool(getattr(image, "is_animated", False))
+
+
+def picture_notes(source: Source) -> tuple[str, ...]:
+    """What :func:`read_image` leaves out or changes of a picture, one phrase each; pixels may be read for it.
+
+    Raises:
+        LoadError: if it cannot be read.
+    """
+    with _opened(source) as image:
+        profile = image.info.get("icc_profile")
+        notes = {
+            "the first of its frames": getattr(image, "is_animated", False),
+            "16 bits a channel rounded to 8": _is_deep(image),
+            "CMYK turned into RGB without a colour profile": image.mode == "CMYK",
+            "its colour profile not applied": bool(profile),
+            "laid on white where it is transparent": image.has_transparency_data,
+            "turned upright": image.getexif().get(_ORIENTATION, 1) in range(2, 9),
+        }
+        return tuple(note for note, holds in notes.items() if holds)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: Source, most_pixels: int | None = None) -> Iterator[Image.Image]:
+    """An image whose pixels are not read yet; whatever goes wrong with it is told in one sentence."""
+    named = source if isinstance(source, str | os.PathLike) else "the picture"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of odd metadata; too many pixels are refused below
+            file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+            Image.init()  # not every build of the decoder knows all of them
+            with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+                _check_size(image, most_pixels)
                 yield image
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning,
-            SyntaxError) as error:  # fmt: skip
-        raise LoadError(f"{path} cannot be read as an image: {error}") from error
+    except UnidentifiedImageError as error:
+        raise LoadError(f"{named} cannot be read as an image: {_unknown(source)}") from error
+    except Exception as error:  # decoders of damaged files raise many kinds; all mean the same to the caller
+        why = f"{getattr(error, 'strerror', None) or error or type(error).__name__}"
+        raise LoadError(f"{named} cannot be read as an image: {why}") from error
+
+
+def _unknown(source: Source) -> str:
+    empty = source == b"" or (isinstance(source, str | os.PathLike) and os.path.getsize(source) == 0)
+    return "it is empty" if empty else f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+
+
+def _check_size(image: Image.Image, most: int | None) -> None:
+    """Refuses what would fill the memory, before it does.
+
+    Raises:
+        ValueError: for more pixels than allowed.
+    """
+    limit = min(n for n in (most, Image.MAX_IMAGE_PIXELS, 1 << 62) if n is not None)
+    pixels = image.width * image.height
+    if pixels > limit:
+        bomb = "" if limit == most else ", could be decompression bomb DOS attack"
+        raise ValueError(f"its {image.width} × {image.height} pixels exceed the limit of {limit:,} pixels{bomb}")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether pixels are grey values 0 … 65535; of PNG, older decoders call that "I"."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """An image upright, with 8 bits a channel, on white where it is transparent.
+    """An image upright, with 8 bits a channel, on white where it is transparent; the one given may be changed.
 
     Raises:
         ValueError: for pixels of a kind that has no fixed range.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image, np.float64) / 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
+    deep = _is_deep(image)
+    if image.mode in ("I", "F") and not deep:
         raise ValueError(f"its pixels have mode {image.mode!r}, without a fixed range; save it with 8 or 16 bits")
+    clear = image.info.get("transparency")
+    ImageOps.exif_transpose(image, in_place=True)
+    if deep:
+        values = np.asarray(image)
+        grey = ((values.astype(np.uint32) + _DEEP // 2) // _DEEP).astype(np.uint8)
+        if isinstance(clear, int):
+            grey[values == clear] = 255
+        return Image.fromarray(grey)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
