@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .builder import article as article
     from .builder import build as build
     from .builder import estimate_build as estimate_build
+    from .builder import explain as explain
     from .builder import figure as figure
     from .builder import figure_kinds as figure_kinds
     from .builder import overview as overview
@@ -39,9 +40,16 @@ if TYPE_CHECKING:
     from .featurevis import Recipe as Recipe
     from .featurevis import visualize as visualize
     from .graph import layer_graph as layer_graph
+    from .lens import activations as activations
+    from .lens import attributions as attributions
+    from .lens import dataset_examples as dataset_examples
     from .models import InputSpec as InputSpec
     from .network import Network as Network
     from .network import load as load
+    from .records import Activations as Activations
+    from .records import Attributions as Attributions
+    from .records import Explanation as Explanation
+    from .records import DatasetExamples as DatasetExamples
     from .records import Factors as Factors
     from .records import FeatureImages as FeatureImages
     from .records import Weights as Weights
@@ -69,6 +77,12 @@ _HOMES = {
     "expected_gradient": "weights",
     "agreement": "records",
     "layer_graph": "graph",
+    "activations": "lens",
+    "Activations": "records",
+    "dataset_examples": "lens",
+    "DatasetExamples": "records",
+    "attributions": "lens",
+    "Attributions": "records",
     "Weights": "records",
     "factorize": "factor",
     "Factors": "records",
@@ -78,6 +92,8 @@ _HOMES = {
     "Recipe": "featurevis",
     "FeatureImages": "records",
     "figures": "figures",
+    "explain": "builder",
+    "Explanation": "records",
     "figure": "builder",
     "figure_kinds": "builder",
     "overview": "builder",
@@ -103,6 +119,12 @@ __all__ = [
     "expected_gradient",
     "agreement",
     "layer_graph",
+    "activations",
+    "Activations",
+    "dataset_examples",
+    "DatasetExamples",
+    "attributions",
+    "Attributions",
     "Weights",
     "factorize",
     "Factors",
@@ -112,6 +134,8 @@ __all__ = [
     "Recipe",
     "FeatureImages",
     "figures",
+    "explain",
+    "Explanation",
     "figure",
     "figure_kinds",
     "overview",

@@ -1,6 +1,7 @@
 """The only part in which stages meet: a network in, figures and pages out."""
 
 from .article import article as article
+from .explaining import explain as explain
 from .figuring import figure as figure
 from .figuring import figure_kinds as figure_kinds
 from .jobs import Event as Event

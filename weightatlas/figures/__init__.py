@@ -7,6 +7,7 @@ from .connecting import connection as connection
 from .connecting import small_multiples as small_multiples
 from .expanding import ENOUGH as ENOUGH
 from .expanding import expanded as expanded
+from .explaining import explanation as explanation
 from .factoring import factor_equation as factor_equation
 from .factoring import weight_factors as weight_factors
 from .families import Order as Order

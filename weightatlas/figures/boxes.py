@@ -135,6 +135,11 @@ def squares(colours: np.ndarray, words: str, width: float) -> Box:
     return Box(width, height, lambda scene, x, y: scene.pixels(x, y, width, height, colours, words), height / 2)
 
 
+def strip(colours: np.ndarray, words: str, width: float, height: float) -> Box:
+    """A row of squares, each as high as the box."""
+    return Box(width, height, lambda scene, x, y: scene.pixels(x, y, width, height, colours, words), height / 2)
+
+
 def glued(picture: Picture, tile: Tile, side: float, own: Block | None = None) -> Box:
     """A picture on top of the map it belongs to, as one card."""
     above = photo(picture, side, below=False)

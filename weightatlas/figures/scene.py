@@ -224,6 +224,14 @@ class Scene:
         )
         self.reach(y + height)
 
+    def frame(self, x: float, y: float, width: float, height: float, radius: float = 0) -> None:
+        """A frame that shows on any picture: dark with a light rim on both sides, its middle on the given edge."""
+        place = f'x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}"'
+        rounded = f' rx="{number(radius)}"' if radius else ""
+        for colour, thick in (("#ffffff", 3.5), (MARK, 1.5)):
+            self._parts.append(f'<rect {place}{rounded} fill="none" stroke="{colour}" stroke-width="{thick}"/>')
+        self.reach(y + height)
+
     def gradient(self, x: float, y: float, width: float, height: float, colours: np.ndarray) -> None:
         """A horizontal bar of colours ``[n, 3]`` uint8."""
         self.pixels(x, y, width, height, colours[None], "colour scale")

@@ -38,6 +38,11 @@ DIVERGING: dict[str, tuple[str, ...]] = {
     "classic": ("#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b"),
     "colorblind": ("#0b4f9e", "#3f83c4", "#8cb8dd", "#cfe0ee", "#f7f7f7", "#fde2bf", "#f9b266", "#e07b12", "#a14a00"),
 }
+#: Activations: white is 0, purple positive, green negative (Brewer's PRGn), unlike any colour of a weight.
+ACTIVATION = (
+    "#00441b", "#1b7837", "#5aae61", "#a6dba0", "#d9f0d3", "#f7f7f7", "#e7d4e8", "#c2a5cf", "#9970ab", "#762a83",
+    "#40004b",
+)  # fmt: skip
 EXCITE = {"classic": "#c0392b", "colorblind": "#d06f10"}
 INHIBIT = {"classic": "#2b6cb0", "colorblind": "#2467ad"}
 NAN_COLOUR = (0xE8, 0x3E, 0xE8)  # nothing else in any picture is magenta
@@ -77,12 +82,34 @@ def diverging(values: np.ndarray, scale: float, palette: Palette = "classic") ->
         [[247, 247, 247]]
     """
     check_choice("palette", palette, Palette)
-    stops = np.array([_rgb(c) for c in DIVERGING[palette]], dtype=float)
+    return _between(values, scale, DIVERGING[palette])
+
+
+def activation(values: np.ndarray, scale: float) -> np.ndarray:
+    """Activations as colours: white 0, purple above, green below.
+
+    Args:
+        values: any shape.
+        scale: the magnitude that gets the full colour; larger ones are clipped to it.
+
+    Returns:
+        uint8, the values' shape with 3 appended; NaN is magenta.
+
+    Example:
+        >>> activation(np.array([0.0, 2.0]), scale=2.0).tolist()
+        [[247, 247, 247], [64, 0, 75]]
+    """
+    return _between(values, scale, ACTIVATION)
+
+
+def _between(values: np.ndarray, scale: float, colours: tuple[str, ...]) -> np.ndarray:
+    """Colours between stops on −scale … scale."""
+    stops = np.array([_rgb(c) for c in colours], dtype=float)
     position = np.clip(values / (scale or 1.0), -1, 1)
     grid = np.linspace(-1, 1, len(stops))
-    colours = np.stack([np.interp(position, grid, stops[:, c]) for c in range(3)], axis=-1)
-    colours[np.isnan(values)] = NAN_COLOUR
-    return np.rint(colours).astype(np.uint8)
+    made = np.stack([np.interp(position, grid, stops[:, c]) for c in range(3)], axis=-1)
+    made[np.isnan(values)] = NAN_COLOUR
+    return np.rint(made).astype(np.uint8)
 
 
 def factor_colours(rank: int) -> np.ndarray:

@@ -18,8 +18,10 @@ from .connections import checked_count as checked_count
 from .connections import norms as norms
 from .connections import ranking as ranking
 from .examples import DatasetExamples as DatasetExamples
+from .examples import Found as Found
 from .explanations import Explanation as Explanation
 from .explanations import Step as Step
+from .explanations import placed as placed
 from .factors import Factors as Factors
 from .features import FeatureImages as FeatureImages
 from .gradients import ExpectedGradient as ExpectedGradient

@@ -1,0 +1,98 @@
+"""The words and numbers of an explanation: how contributions were found, how far to trust them, what is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..records import Explanation, Step
+from .grids import sign_words
+from .pushing import Scales
+from .summing import error_words
+from .theme import Palette
+
+METHODS = {
+    "exact": "weight × activation",
+    "gradient": "gradient × activation",
+    "integrated_gradients": "integrated gradients",
+    "conductance": "layer conductance",
+}
+
+
+def trust(step: Step) -> list[str]:
+    """How the contributions were found, and how far they and the weights can be trusted."""
+    found = step.attributions
+    steps = f", {found.steps} steps" if found.steps else ""
+    start = (
+        f" from {found.baseline}" if found.baseline and found.method in ("integrated_gradients", "conductance") else ""
+    )
+    lines = [
+        f"Contributions: {METHODS.get(found.method, found.method)}{steps}{start}; the sum {error_words(found.error)}."
+    ]
+    if step.instead:
+        lines.append(f"It is what {step.instead} reads: its activation comes after.")
+    if step.weights is None:
+        lines.append(f"No weights: {step.why}.")
+    elif np.isnan(step.alike):
+        lines.append("Weights or gradient are 0 here.")
+    elif found.method == "exact":
+        lines.append("Weights: the layer's own.")
+    else:
+        lines.append(f"Weights: cosine {step.alike:.2f} with the gradient on this image.")
+    return lines
+
+
+def caption(found: Explanation, palette: Palette) -> str:
+    """What is shown, in a sentence or two."""
+    walk = "" if len(found) == 1 else f", then the same for {', then '.join(s.address for s in found.steps[1:])}"
+    return (
+        f"Why {found[0].address} fired on this image: the units of {found[0].attributions.source} that pushed it up "
+        f"and down most{walk}. In each column: what the unit detects, its weights on the target, its activations, and "
+        f"what these contributed; each row of maps has one scale a step; {sign_words(palette)}, activations purple."
+    )
+
+
+def said(found: Explanation) -> list[str]:
+    """What is left out, and what was noted on the way."""
+    said = []
+    for step in found:
+        total = np.abs(step.attributions.by_unit).sum()
+        part = np.abs(step.attributions.by_unit[[*step.up, *step.down]]).sum()
+        if total > 0:
+            said.append(f"units shown hold {part / total:.0%} of all that pushed {step.address}")
+    if any(s.weights is not None and not s.weights.skip_included and s.weights.skip_values.size for s in found):
+        said.append("weights are shown without the skip path")
+    return list(dict.fromkeys(said))
+
+
+def alt(found: Explanation) -> str:
+    """The figure in words."""
+    told = []
+    for step in found:
+        f = step.attributions
+        up, down = (
+            ", ".join(f"{step.name(u)} {f.by_unit[u]:+.3g}" for u in units) or "none" for units in (step.up, step.down)
+        )
+        told.append(
+            f"{step.address} at {f.at} is {f.value:.4g} = {f.base:.4g} + {f.total:.4g} + {f.residual:.2g}; pushed up "
+            f"by {up}; pushed down by {down}."
+        )
+    return " ".join(told)
+
+
+def data(step: Step, shown: Scales) -> dict[str, Any]:
+    """The numbers of a step that are shown."""
+    found, units = step.attributions, [*step.up, *step.down]
+    maps = [step.weight_map(u) for u in units]
+    shape = (0, *step.cut(found.values).shape[1:])
+    return {
+        "target": step.address, "at": found.at, "source": found.source, "method": found.method, "value": found.value,
+        "base": found.base, "total": found.total, "residual": found.residual, "error": found.error,
+        "alike": step.alike, "up": list(step.up), "down": list(step.down), "window": found.window,
+        "contributions": found.by_unit[units],
+        "weights": np.stack([m for m in maps if m is not None]) if units and step.weights else np.zeros(shape),
+        "activations": np.stack([step.patch(u) for u in units]) if units else np.zeros(shape),
+        "products": np.stack([step.product(u) for u in units]) if units else np.zeros(shape),
+        "scales": {row: getattr(shown, row) for row in shown.rows},
+    }  # fmt: skip
