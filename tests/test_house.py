@@ -55,6 +55,7 @@ MAY = {
         "weights",
         "featurevis",
         "bands",
+        "lens",
         "factor",
         "figures",
         "builder",

@@ -113,6 +113,17 @@ def picture_from(data: bytes, mode: str = "RGB", most_pixels: int | None = None)
     return read_image(bytes(data), mode, most_pixels)
 
 
+def pixels_of(image: Image.Image, mode: str, name: str) -> np.ndarray:
+    """A Pillow image as uint8 ``[H, W, C]``, like one of a file; it stays as it is.
+
+    Raises:
+        LoadError: if its pixels cannot be read, saying why.
+    """
+    with _telling(name, image):
+        array = np.asarray(_eight_bit(image.copy()).convert(mode))
+    return array if array.ndim == 3 else array[..., None]
+
+
 def check_image(path: Source) -> bool:
     """Looks whether a file begins like an image, and whether it is a moving one; its pixels are not read.
 
@@ -145,23 +156,29 @@ def picture_notes(source: Source) -> tuple[str, ...]:
 @contextmanager
 def _opened(source: Source, most_pixels: int | None = None) -> Iterator[Image.Image]:
     """An image whose pixels are not read yet; whatever goes wrong with it is told in one sentence."""
-    named = source if isinstance(source, str | os.PathLike) else "the picture"
+    named = os.fspath(source) if isinstance(source, str | os.PathLike) else "the picture"
+    with _telling(named, source), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata; too many pixels are refused below
+        file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
+        Image.init()  # not every build of the decoder knows all formats
+        with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            _check_size(image, most_pixels)
+            yield image
+
+
+@contextmanager
+def _telling(name: str, source: Any) -> Iterator[None]:
+    """Says of which picture it is that something goes wrong."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; too many pixels are refused below
-            file: Any = io.BytesIO(source) if isinstance(source, bytes) else source
-            Image.init()  # not every build of the decoder knows all of them
-            with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
-                _check_size(image, most_pixels)
-                yield image
+        yield
     except UnidentifiedImageError as error:
-        raise LoadError(f"{named} cannot be read as an image: {_unknown(source)}") from error
+        raise LoadError(f"{name} cannot be read as an image: {_unknown(source)}") from error
     except Exception as error:  # decoders of damaged files raise many kinds; all mean the same to the caller
-        why = f"{getattr(error, 'strerror', None) or error or type(error).__name__}"
-        raise LoadError(f"{named} cannot be read as an image: {why}") from error
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise LoadError(f"{name} cannot be read as an image: {why}") from error
 
 
-def _unknown(source: Source) -> str:
+def _unknown(source: Any) -> str:
     empty = source == b"" or (isinstance(source, str | os.PathLike) and os.path.getsize(source) == 0)
     return "it is empty" if empty else f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 

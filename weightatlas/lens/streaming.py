@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ArgumentError
-from ..network import Network, evaluating, tensors_in
+from ..network import Network
+from ..records import Layer
+from .histograms import Histogram, histogram
+from .taps import run_until, stop, tapped
 
 BATCH = 8
 NO_IMAGE = -1
@@ -36,6 +39,9 @@ class Activity:
             falling.
         images: int32 ``[O, k]``: numbers of these images; −1 where there are fewer, or no more with a finite largest.
         places: int32 ``[O, k, 2]``: positions (y, x) of the largest activations.
+        histogram: how often they took which values, where that was asked for.
+
+    Sums, means, ``least`` and ``most`` of a unit that comes to NaN somewhere are NaN; :attr:`histogram` counts these.
     """
 
     layer: str
@@ -48,6 +54,7 @@ class Activity:
     peaks: np.ndarray
     images: np.ndarray
     places: np.ndarray
+    histogram: Histogram | None = None
 
     def with_more(self, other: Activity) -> Activity:
         """Both together; of equally strong images the earlier one comes first."""
@@ -67,6 +74,7 @@ class Activity:
             np.take_along_axis(peaks, order, 1),
             np.take_along_axis(images, order, 1),
             np.take_along_axis(places, order[..., None], 1),
+            self.histogram.with_more(other.histogram) if self.histogram and other.histogram else None,
         )
 
     @property
@@ -86,7 +94,12 @@ class Activity:
 
 
 def activity(
-    net: Network, layers: Sequence[str], batches: Iterable[tuple[Tensor, Sequence[int]]], k: int = 9
+    net: Network,
+    layers: Sequence[str],
+    batches: Iterable[tuple[Tensor, Sequence[int]]],
+    k: int = 9,
+    *,
+    histograms: bool = False,
 ) -> dict[str, Activity]:
     """What the units of some layers do on images.
 
@@ -95,6 +108,7 @@ def activity(
         layers: names of layers with units.
         batches: pairs of inputs ``[N, *input shape]`` and the numbers of these images.
         k: images kept for each unit.
+        histograms: whether to count how often which values were taken.
 
     Returns:
         Layer → what its units did.
@@ -103,58 +117,80 @@ def activity(
         ArgumentError: for a layer without an axis of channels, or without any batch.
         UnknownNameError: for a layer that does not exist.
     """
-    wanted = [net.layers[n] for n in layers]
-    vague = [layer.name for layer in wanted if layer.axes.count("C") != 1 or layer.axes[:1] != ("N",)]
-    if vague:
-        raise ArgumentError(f"which axis of {vague[0]!r} holds its units cannot be told: {net.layers[vague[0]].axes}")
+    wanted = with_units(net, layers)
     found: dict[str, Activity] = {}
     for inputs, numbers in batches:
-        seen = _outputs(net, [layer.name for layer in wanted], inputs)
-        for layer in wanted:
-            values = _by_position(seen[layer.name], layer.axes)
-            one = _summed(layer.name, values, layer.grid or (1, 1), numbers, k)
-            found[layer.name] = found[layer.name].with_more(one) if layer.name in found else one
+        seen = outputs(net, wanted, inputs)
+        for name in [layer.name for layer in wanted]:
+            maps = seen.pop(name)  # its memory is free for the next layer's sums
+            one = _summed(name, maps.flatten(2), maps.shape[3], numbers, k, histograms)
+            found[name] = found[name].with_more(one) if name in found else one
     if not found:
         raise ArgumentError("there are no images to run")
     return found
 
 
-def _outputs(net: Network, layers: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
-    """Outputs of layers as they were when they were made, whatever was written over them later."""
-    module, _ = net.require_module("running images")
-    seen: dict[str, Tensor] = {}
-    calls: dict[str, int] = {}
-    paths = {net.layers[n].module_path for n in layers}
+def with_units(net: Network, layers: Sequence[str]) -> list[Layer]:
+    """Layers by name, each once; their units can be told apart.
 
-    def hook(path: str):
-        def keep(owner: nn.Module, args: object, output: object) -> None:
-            calls[path] = calls.get(path, 0) + 1
-            name = path + (f"#{calls[path]}" if calls[path] > 1 else "")
-            if name in layers:
-                seen[name] = tensors_in(output)[0].detach().clone()
+    Raises:
+        ArgumentError: for a layer without an axis of channels.
+        UnknownNameError: for a layer that does not exist.
+    """
+    wanted = [net.layers[n] for n in dict.fromkeys(layers)]
+    for layer in wanted:
+        if layer.axes.count("C") != 1 or layer.axes[:1] != ("N",):
+            raise ArgumentError(f"which axis of {layer.name!r} holds its units cannot be told: {layer.axes}")
+    return wanted
 
-        return keep
 
-    handles = [module.get_submodule(path).register_forward_hook(hook(path)) for path in paths]
-    first = next((p for p in module.parameters() if p.is_floating_point()), inputs)
-    try:
-        with evaluating(module), torch.inference_mode():
-            module(inputs.to(first.device, first.dtype))
-    finally:
-        for handle in handles:
-            handle.remove()
+def outputs(net: Network, layers: Sequence[Layer], inputs: Tensor) -> dict[str, Tensor]:
+    """Outputs of layers as maps ``[N, O, H, W]``, as they were when they were made, whatever was written over them.
+
+    The network runs until the last of them has been seen. Single precision, on the processor.
+
+    Raises:
+        ArgumentError: for a layer that does not run on these inputs, or that takes images apart.
+    """
+    by_name, seen = {layer.name: layer for layer in layers}, {}
+
+    def keep(name: str, output: Tensor) -> None:
+        if len(output) != len(inputs) or output.ndim != len(by_name[name].axes):
+            raise ArgumentError(
+                f"{name!r} gave {list(output.shape)} on {len(inputs)} images, but [1, …] with {by_name[name].axes} on "
+                "one: images cannot be told apart in it"
+            )
+        seen[name] = as_maps(output.detach(), by_name[name].axes)
+        if len(seen) == len(by_name):
+            stop()
+
+    takes = {name: lambda output, name=name: keep(name, output) for name in by_name}
+    with tapped(net, takes) as module, torch.inference_mode():
+        first = next((p for p in module.parameters() if p.is_floating_point()), inputs)
+        run_until(module, inputs.to(first.device, first.dtype))
+    missing = next((name for name in by_name if name not in seen), None)
+    if missing is not None:
+        raise ArgumentError(f"{missing!r} did not run on these images: what the network runs depends on its input")
     return seen
 
 
-def _by_position(output: Tensor, axes: tuple[str, ...]) -> Tensor:
-    """``[N, C, P]``, whatever the order of axes, on the processor."""
-    order = [0, axes.index("C"), *(i for i, a in enumerate(axes) if i and a != "C")]
-    return output.permute(order).flatten(2).float().cpu() if output.ndim > 2 else output.float().cpu()[..., None]
+def as_maps(output: Tensor, axes: tuple[str, ...]) -> Tensor:
+    """A layer's output as maps ``[N, O, H, W]`` of its own memory, single precision, on the processor.
+
+    Axes that are not known to be y or x follow one another in W: tokens, or what else is there.
+    """
+    inner = [i for i, a in enumerate(axes) if i and a != "C"]
+    known = all(axes[i] in ("y", "x") for i in inner) and len({axes[i] for i in inner}) == len(inner)
+    rows = [i for i in inner if axes[i] == "y"] if known else []
+    columns = [i for i in inner if i not in rows]
+    maps = output.permute([0, axes.index("C"), *rows, *columns])
+    height = maps.shape[2] if rows else 1
+    return maps.reshape(*maps.shape[:2], height, -1).to("cpu", torch.float32, copy=True).contiguous()
 
 
-def _summed(layer: str, values: Tensor, grid: tuple[int, int], numbers: Sequence[int], k: int) -> Activity:
+def _summed(layer: str, values: Tensor, width: int, numbers: Sequence[int], k: int, histograms: bool) -> Activity:
+    """The sums of one batch ``[N, O, P]``; ``width`` turns a place among P into (y, x)."""
     n, c, p = values.shape
-    wide = values.double()
     peaks, where = values.max(2)  # [N, C]
     peaks = torch.where(peaks.isfinite(), peaks, -torch.inf)  # an image on which a unit comes to NaN is no peak of it
     order = torch.sort(peaks, dim=0, descending=True, stable=True)[1][:k]
@@ -163,17 +199,28 @@ def _summed(layer: str, values: Tensor, grid: tuple[int, int], numbers: Sequence
     best[: len(order)], flat[: len(order)] = peaks.gather(0, order), where.gather(0, order)
     named = torch.tensor(list(numbers), dtype=torch.int32)[order]
     images[: len(order)] = torch.where(best[: len(order)].isfinite(), named, NO_IMAGE)
-    width = grid[1] if grid[0] * grid[1] == p else p
     places = torch.stack([flat // width, flat % width], 2).int()
+    total, squares = _sums(values)
     return Activity(
         layer,
         n * p,
-        wide.sum((0, 2)).numpy(),
-        wide.square().sum((0, 2)).numpy(),
+        total,
+        squares,
         (values > 0).sum((0, 2)).numpy(),
-        wide.amin((0, 2)).numpy(),
-        wide.amax((0, 2)).numpy(),
+        values.amin((0, 2)).double().numpy(),
+        values.amax((0, 2)).double().numpy(),
         best.T.contiguous().numpy(),
         images.T.contiguous().numpy(),
         places.transpose(0, 1).contiguous().numpy(),
+        histogram(values) if histograms else None,
     )
+
+
+def _sums(values: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over images and positions of values and of their squares, image by image in double precision."""
+    total, squares = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for one in values:
+        wide = one.double()
+        total += wide.sum(1).numpy()
+        squares += torch.linalg.vecdot(wide, wide).numpy()
+    return total, squares

@@ -5,6 +5,7 @@ forward:   … → conv → [tap] → relu(inplace) → …        the tap keeps
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,41 +27,43 @@ class _Stop(BaseException):
 def tapped(net: Network, outputs: Mapping[str, Take], inputs: Mapping[str, Take] | None = None) -> Iterator[nn.Module]:
     """The network's module in evaluation mode, with taps; afterwards it is as it was.
 
+    Of a module that gives or reads several tensors, the tap takes the one by which the table of layers knows it.
+
     Args:
         net: an open network with its architecture.
         outputs: layer → what takes its output, in its own call if its module runs several times.
-        inputs: layer → what takes the first tensor that it reads, likewise.
+        inputs: layer → what takes the first tensor of numbers that it reads, by place or by keyword, likewise.
 
     Raises:
         UnknownNameError: for a layer that does not exist.
     """
     module, _ = net.require_module("running images")
-    calls: dict[str, int] = {}
-    handles = [module.register_forward_pre_hook(lambda *_: calls.clear())]
     paths = dict.fromkeys(net.layers[n].module_path for n in (*outputs, *(inputs or {})))
-
-    def name(path: str) -> str:
-        return path + (f"#{calls[path]}" if calls[path] > 1 else "")
+    shapes = {call.name: call.output for call in net.observation.calls}
+    calls = _Calls()
+    handles = [module.register_forward_pre_hook(lambda *_: calls.clear())]
 
     def before(path: str) -> Any:
-        def hook(owner: nn.Module, args: tuple[Any, ...]) -> Any:
-            calls[path] = calls.get(path, 0) + 1
-            take = (inputs or {}).get(name(path))
-            return _replaced(args, take) if take is not None else None
+        def hook(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            name = calls.enter(path)
+            take = (inputs or {}).get(name)
+            return None if take is None else _replaced((args, kwargs), take, f"the input of {name!r}")
 
         return hook
 
     def after(path: str) -> Any:
         def hook(owner: nn.Module, args: Any, output: Any) -> Any:
-            take = outputs.get(name(path))
-            return _replaced(output, take) if take is not None else None
+            name = calls.leave(path)
+            take = outputs.get(name)
+            return None if take is None else _replaced(output, take, f"the output of {name!r}", shapes.get(name, ()))
 
         return hook
 
-    for path in paths:
-        part = module.get_submodule(path)
-        handles += [part.register_forward_pre_hook(before(path)), part.register_forward_hook(after(path))]
     try:
+        for path in paths:
+            part = module.get_submodule(path)
+            handles.append(part.register_forward_pre_hook(before(path), with_kwargs=True))
+            handles.append(part.register_forward_hook(after(path)))
         with evaluating(module):
             yield module
     finally:
@@ -68,27 +71,55 @@ def tapped(net: Network, outputs: Mapping[str, Take], inputs: Mapping[str, Take]
             handle.remove()
 
 
-def _replaced(value: Any, take: Take) -> Any:
-    """A nest of tensors with its first one taken; ``None`` if it stays."""
-    first = tensors_in(value)[:1]
-    if not first:
-        raise ArgumentError(f"a layer that gives {type(value).__name__} holds no tensor")
-    other = take(first[0])
-    return None if other is None else _with(value, first[0], other)
+class _Calls:
+    """Which call of a module this is: ``path``, ``path#2`` … in the order in which they begin."""
+
+    def __init__(self) -> None:
+        self._count: dict[str, int] = {}
+        self._open: dict[str, list[str]] = {}
+
+    def clear(self) -> None:
+        """A new run of the whole network begins."""
+        self._count.clear()
+        self._open.clear()
+
+    def enter(self, path: str) -> str:
+        """The name of the call that begins."""
+        self._count[path] = nth = self._count.get(path, 0) + 1
+        name = path + (f"#{nth}" if nth > 1 else "")
+        self._open.setdefault(path, []).append(name)
+        return name
+
+    def leave(self, path: str) -> str:
+        """The name of the call that ends: of a module that calls itself, the inner one first."""
+        return self._open[path].pop()
+
+
+def _replaced(value: Any, take: Take, what: str, shape: tuple[int, ...] = ()) -> Any:
+    """A nest of tensors with the one that is meant taken; ``None`` if it stays."""
+    found = tensors_in(value)
+    if not found:
+        raise ArgumentError(f"{what} holds no tensor, in lists, tuples or dicts: it is {type(value).__name__}")
+    numbers = [t for t in found if t.is_floating_point()] or found
+    # some modules give constants beside what they computed; the batch is another here than when it was looked at
+    own = next((t for t in numbers if shape and tuple(t.shape[1:]) == shape[1:] and t.ndim == len(shape)), numbers[0])
+    other = take(own)
+    return None if other is None else _with(value, own, other)
 
 
 def _with(value: Any, old: Tensor, new: Tensor) -> Any:
+    """The same nest with one tensor replaced wherever it is."""
     if value is old:
         return new
-    if isinstance(value, dict):  # a transformers output keeps its type
-        found = next((k for k, v in value.items() if any(t is old for t in tensors_in(v))), None)
-        if found is not None:
-            value = type(value)(**{**value, found: _with(value[found], old, new)})
+    if not any(t is old for t in tensors_in(value)):
         return value
-    if isinstance(value, list | tuple):
-        parts = [_with(v, old, new) if any(t is old for t in tensors_in(v)) else v for v in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return value
+    if isinstance(value, dict):
+        changed = copy.copy(value)  # a transformers output keeps its type
+        for key, part in value.items():
+            changed[key] = _with(part, old, new)
+        return changed
+    parts = [_with(part, old, new) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 def run_until(module: nn.Module, inputs: Tensor) -> None:

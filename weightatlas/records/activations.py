@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, UnknownNameError, unknown_name
 from .base import Provenance, Record, provenance_from
+from .connections import checked_count
 
 #: Arrays in the record's file are called by this and the layer's place.
 _MAPS = "maps"
@@ -77,7 +78,7 @@ class Activations(Record):
     def top_units(
         self, layer: str, k: int = 10, *, image: int = 0, at: tuple[int, int] | None = None
     ) -> list[tuple[int, float, tuple[int, int]]]:
-        """The units that are most active on an image, strongest first.
+        """The units that are most active on an image, strongest first; those that come to NaN last.
 
         Args:
             layer: whose.
@@ -90,17 +91,19 @@ class Activations(Record):
 
         Raises:
             UnknownNameError: for a layer, image or position that does not exist.
+            ArgumentError: for a k below 1.
         """
-        maps = self[layer]
+        maps, k = self[layer], checked_count(k, "units")
         if not 0 <= image < len(maps):
             raise UnknownNameError(f"there is no image {image}; there are 0 … {len(maps) - 1}")
         _, _, h, w = maps.shape
         if at is not None and not (0 <= at[0] < h and 0 <= at[1] < w):
             raise UnknownNameError(f"{layer!r} has no position {tuple(at)}; its grid is {h} × {w}")
         flat = maps[image].reshape(maps.shape[1], -1)
-        places = np.full(len(flat), at[0] * w + at[1]) if at is not None else flat.argmax(axis=1)
-        values = flat[np.arange(len(flat)), places]
-        order = np.argsort(-values, kind="stable")[:k]
+        ranked = np.where(np.isnan(flat), -np.inf, flat)  # argmax would take NaN for the largest
+        places = np.full(len(flat), at[0] * w + at[1]) if at is not None else ranked.argmax(axis=1)
+        values, size = flat[np.arange(len(flat)), places], ranked[np.arange(len(flat)), places]
+        order = np.lexsort((np.isnan(values), -size))[:k]  # by size; of equal ones NaN last, then by number
         return [(int(u), float(values[u]), (int(places[u]) // w, int(places[u]) % w)) for u in order]
 
     def _split(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

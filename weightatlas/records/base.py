@@ -166,6 +166,18 @@ class Record:
         except (ArgumentError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise LoadError(f"{path} is no complete {cls.__name__}: {error}") from error
 
+    @classmethod
+    def writable(cls, path: str | Path) -> Path:
+        """The path, if :meth:`save` could write there: asked before long work.
+
+        Raises:
+            ArgumentError: for an ending that is none of a record.
+            LoadError: if nothing can be written there.
+        """
+        _codec(Path(path))
+        check_writable(path)
+        return Path(path)
+
     def _split(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """The arrays, and everything else as JSON-ready data."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -6,15 +6,13 @@ in their order, so that the result is the same however they were made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from ...errors import ArgumentError, StoreError
 from ...figures import flat_colours
-from ...lens import Activity, Photos, activity
+from ...lens import Activity, Photos, activity, box
 from ...network import from_input
 from ...records import Layer
 from ...store import layout, pictures
@@ -27,8 +25,6 @@ from .weighing import short
 #: Images kept for each unit, and the side of a tile that shows one.
 KEPT, TILE = 9, 96
 COLUMNS = 3
-#: Crops are at least so many pixels wide, so that there is something to see around a small receptive field.
-LEAST_CROP = 24
 #: Images at a time that are run, and that are kept while crops are cut.
 AT_ONCE, REMEMBERED = 8, 256
 EXAMPLES = "examples"
@@ -133,19 +129,3 @@ def exemplify(context: Context, job: Job) -> tuple[int, int]:
         context.files.write(path, data)
         made, written = made + 1, written + len(data)
     return made, written
-
-
-def box(layer: Layer, place: Sequence[int], grid: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of what a position sees, within the image and not too small; else the whole image."""
-    field: Any = layer.receptive_field
-    if field is None:
-        return 0, 0, grid[0], grid[1]
-    ends = []
-    for axis in (0, 1):
-        start = place[axis] * field.stride[axis] + field.offset[axis]
-        wide = max(field.size[axis], LEAST_CROP)
-        middle = start + field.size[axis] / 2
-        first = min(max(round(middle - wide / 2), 0), grid[axis] - 1)
-        last = min(max(round(middle + wide / 2), first + 1), grid[axis])
-        ends.append((first, last))
-    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
