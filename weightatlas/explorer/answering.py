@@ -25,6 +25,20 @@ def refusal(status: int, words: object, headers: dict[str, str] | None = None) -
     return told({"error": text if len(text) <= LONGEST_WORDS else text[: LONGEST_WORDS - 1] + "…"}, status, headers)
 
 
+class Refused(Exception):  # noqa: N818  # an answer, no error
+    """An answer that ends the handling of a request.
+
+    Args:
+        status: of the answer.
+        words: one sentence.
+        headers: beside the usual ones.
+    """
+
+    def __init__(self, status: int, words: object, headers: dict[str, str] | None = None) -> None:
+        super().__init__(words)
+        self.answer = refusal(status, words, headers)
+
+
 def sent(found: Found | None) -> Response:
     """A file; 304 if the reader has it already."""
     if found is None:

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ..errors import ArgumentError, StoreError, UnknownNameError
-from .answering import known_tag, refusal, sent, tagged, told
+from . import imaging
+from .answering import Refused, known_tag, refusal, sent, tagged, told
 from .asking import checked_ask
+from .bodies import json_of
 from .desk import Busy, Desk
-from .guarding import is_json
 from .listening import written
 from .reading import INDEX, plain_path, read_own, read_shown
 
-LONGEST_BODY = 16 * 1024  # bytes
-SLOWEST_BODY = 10.0  # seconds
 RETRY_AFTER = 5  # seconds
-
-
-class _Refused(Exception):  # noqa: N818  # an answer, no error
-    """An answer that ends the handling of a request."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.answer = refusal(status, words)
 
 
 def application(desk: Desk) -> Starlette:
@@ -42,6 +32,8 @@ def application(desk: Desk) -> Starlette:
         ("POST", "/api/ask"): _ask,
         ("POST", "/api/families"): _name,
         ("DELETE", "/api/families"): _forget,
+        ("POST", "/api/image"): imaging.take,
+        ("POST", "/api/look"): imaging.look,
     }
     methods: dict[str, list[str]] = {}
     for method, path in api:
@@ -68,7 +60,7 @@ def _on(desk: Desk, handler: Handler) -> Callable[[Request], Awaitable[Any]]:
     async def answer(request: Request) -> Any:
         try:
             return await handler(desk, request)
-        except _Refused as refused:
+        except Refused as refused:
             return refused.answer
         except UnknownNameError as error:
             return refusal(404, error)
@@ -116,7 +108,7 @@ async def _events(desk: Desk, request: Request) -> Any:
 
 
 async def _ask(desk: Desk, request: Request) -> Response:
-    content = await _json(request)
+    content = await json_of(request)
     if desk.why:  # known before the request is looked at: nothing could come of any
         return refusal(409, desk.why)
     ask = checked_ask(content, await asyncio.to_thread(desk.manifest))
@@ -131,7 +123,7 @@ async def _ask(desk: Desk, request: Request) -> Response:
 
 
 async def _name(desk: Desk, request: Request) -> Response:
-    content = await _json(request)
+    content = await json_of(request)
     given = content if isinstance(content, dict) else {}
     name, layer, units = (given.get(key) for key in ("name", "layer", "units"))
     numbers = isinstance(units, list) and all(isinstance(u, int) and not isinstance(u, bool) for u in units)
@@ -147,26 +139,3 @@ async def _forget(desk: Desk, request: Request) -> Response:
     if len(names) != 1:
         return refusal(400, "which family is to be forgotten is said by one name: /api/families?name=…")
     return told({"families": await desk.drop_family(names[0])})
-
-
-async def _json(request: Request) -> Any:
-    """The body of a request as JSON, if it is that, and small."""
-    if not is_json(request.headers):
-        raise _Refused(415, "what is sent here is JSON; say so with Content-Type: application/json")
-    length = request.headers.get("content-length", "0")
-    data = bytearray()
-    try:
-        if length.isdigit() and int(length[:12]) > LONGEST_BODY:
-            raise _Refused(413, f"a request is at most {LONGEST_BODY // 1024} KiB")
-        async with asyncio.timeout(SLOWEST_BODY):
-            async for chunk in request.stream():
-                data += chunk
-                if len(data) > LONGEST_BODY:
-                    raise _Refused(413, f"a request is at most {LONGEST_BODY // 1024} KiB")
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _Refused(400, "the body of the request is no JSON") from error
-    except TimeoutError as error:
-        raise _Refused(408, "the body of the request did not come in time") from error
-    except ClientDisconnect as error:
-        raise _Refused(400, "the request was not complete") from error

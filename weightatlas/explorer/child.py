@@ -1,23 +1,18 @@
-"""The builder as the server sees it: a child process that opens the network, told and heard in lines of JSON.
+"""The builder as the server sees it: a child process that fills the atlas.
 
-It ends by itself when its input does, whatever becomes of the server. One that dies is started again a few times; the
-requests it was at are given up, the others are passed on anew.
+One that dies is started again a few times; the requests it was at are given up, the others are passed on anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import os
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
 from .desk import Desk
+from .process import Process
 
 MODULE = "weightatlas.builder.live"
 #: How often it is started at most in a row, and after how many seconds of work one that dies is the first of a new row.
@@ -56,8 +51,8 @@ class Child:
         self.desk, self.order = desk, order
         self.begun: list[int] = []
         self.refused = self.ending = False
-        self.process: asyncio.subprocess.Process | None = None
-        desk.send = self.send
+        self.process = Process(MODULE, LONGEST_LINE)
+        desk.send = self.process.send  # one that has just died is told again when it is started anew
 
     async def run(self) -> None:
         """Keeps it at work until it refuses, is told to end, or has died too often."""
@@ -67,52 +62,27 @@ class Child:
                 began = time.monotonic()
                 await self._start()
                 await self._hear()
-                code = await self._process.wait()
+                how = await self.process.ended()
                 if self.ending or self.refused:
                     return
                 starts = 1 if time.monotonic() - began > WELL else starts + 1
-                self._died(code, starts < STARTS)
+                self._died(how, starts < STARTS)
         finally:
-            if self.process is not None and self.process.returncode is None:
-                self.process.kill()
-                await self.process.wait()
-
-    @property
-    def _process(self) -> asyncio.subprocess.Process:
-        if self.process is None:
-            raise RuntimeError("the builder was not started")
-        return self.process
+            self.process.push()
+            await self.process.ended()
 
     async def _start(self) -> None:
         self.begun = []
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", MODULE),  # -P: nothing is loaded from where the program was called
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C in a terminal is for the server, which then ends it
-            env=_environment(),
-        )
-        self.send(self.order)
+        await self.process.start(self.order)
         for ask, number in self.desk.pending.items():
-            self.send({"ask": number, **ask.to_dict()})
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Tells it something; one that has just died is told again when it is started anew."""
-        if self.process is not None and self.process.stdin is not None and not self.process.stdin.is_closing():
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.send({"ask": number, **ask.to_dict()})
 
     async def _hear(self) -> None:
         """Passes on what it tells, until it says no more."""
-        pipe = self._process.stdout
-        while pipe is not None and (line := await pipe.readline()):
-            try:
-                message = json.loads(line)
-                act = getattr(self, f"_on_{message.pop('told')}")
-            except (ValueError, KeyError, AttributeError):  # a library's own words, printed while it was loaded
-                print(line.decode(errors="replace").rstrip(), file=sys.stderr)
-                continue
-            act(**message)
+        while message := await self.process.hear():
+            act = getattr(self, f"_on_{message.pop('told')}", None)
+            if act is not None:
+                act(**message)
 
     def _on_state(self, **state: Any) -> None:
         self.desk.tell_state(**state)
@@ -137,12 +107,13 @@ class Child:
             self.desk.pending.pop(found)
         self.desk.tell_state()
 
-    def _on_refused(self, why: str) -> None:
+    def _on_refused(self, why: str, opened: bool) -> None:
         self.refused = True
+        if not opened:  # nor could the other process open it
+            self.desk.unable_to_look(why)
         self.desk.unable(why)
 
-    def _died(self, code: int, again: bool) -> None:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    def _died(self, how: str, again: bool) -> None:
         for ask in [a for a, number in self.desk.pending.items() if number in self.begun]:
             self.desk.failed(ask, f"the builder {how} while it made this; nothing that was made is lost")
         if again:
@@ -153,31 +124,9 @@ class Child:
     async def end(self) -> None:
         """Asks it to end after the job in flight, and sees to it that it does."""
         self.ending = True
-        if self.process is None or self.process.returncode is not None:
-            return
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        for patience, push in ((PATIENCE, self.process.terminate), (LAST, self.process.kill)):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self.process.wait()
-                return
-            with contextlib.suppress(ProcessLookupError):
-                push()
-        await self.process.wait()
+        await self.process.end(PATIENCE, LAST)
 
     def push(self) -> None:
         """Ends it at once."""
         self.ending = True
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-
-
-def _environment() -> dict[str, str]:
-    """The environment, in which this very package is found though it is not installed."""
-    root = Path(__file__).parents[2]
-    if root.name in ("site-packages", "dist-packages"):
-        return dict(os.environ)
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(root)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        self.process.push()

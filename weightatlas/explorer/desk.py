@@ -12,12 +12,15 @@ from ..store import Atlas, Files, LocalFiles, families
 from ..store.layout import MANIFEST
 from .asking import RECIPES, Ask, made_of
 from .listening import Hub
+from .looker import MOST_BYTES, MOST_PIXELS, Looker
 from .reading import SITE
 
 #: Requests that wait at once.
 WAITING = 64
 #: Seconds between looks at the overview, which another process may write.
 LOOK_EVERY = 2.0
+#: Of images that files can hold.
+CHANNELS = (1, 3)
 #: States in which something can be asked for.
 AT_WORK = ("starting", "building", "idle", "asked")
 
@@ -34,10 +37,17 @@ class Desk:
         hub: everyone who listens.
         why: why nothing can be computed, ``""`` if a builder is there; see :meth:`heard`.
         site: the folder of the page's own files.
+
+    Attributes:
+        looker: who looks at readers' images; ``None`` if nobody can.
+        blind: why not.
     """
 
     def __init__(self, files: Files, hub: Hub, why: str = "", site: Path = SITE) -> None:
         self.files, self.hub, self.why, self.site = files, hub, why, site
+        self.looker: Looker | None = None
+        self.blind = why or "nobody looks at images here"
+        self._takes: str | None = None
         self.builder: dict[str, Any] = {"builder": "none" if why else "starting", "about": why, "done": 0, "of": 0}
         self.pending: dict[Ask, int] = {}
         #: What passes something on to the builder.
@@ -56,7 +66,19 @@ class Desk:
         """What this site can do, as ``site.json`` tells it."""
         can = not self.why
         named = isinstance(self.files, LocalFiles) or not self.files.where.startswith(("http:", "https:"))
-        return site_about(self.files, True, {"pictures": can, "weights": can, "families": named}, self.why)
+        blind = self.blind if self.looker is None else self._unfit()
+        images = not blind
+        what = {"pictures": can, "weights": can, "families": named, "images": images}
+        return site_about(self.files, True, what, self.why, blind)
+
+    def _unfit(self) -> str:
+        """Why the network takes no images, ``""`` if it does; that never changes."""
+        if self._takes is None:
+            try:
+                self._takes = unseen(self.manifest())
+            except StoreError as error:
+                return str(error)
+        return self._takes
 
     def manifest(self) -> Mapping[str, Any]:
         """The overview as it is now; read anew only if it has changed.
@@ -145,6 +167,15 @@ class Desk:
             self.failed(ask, why)
         self.tell_state(builder=builder, about=why)
 
+    def looked_at_by(self, model: str | None) -> None:
+        """Has images looked at through a network that another process opens by this name."""
+        self.looker = Looker(lambda: seen_by(self.manifest(), model), self.unable_to_look)
+
+    def unable_to_look(self, why: str) -> None:
+        """Notes that no image can be looked at, and why."""
+        self.looker, self.blind = None, why
+        self.hub.tell("updated", {})
+
     def failed(self, ask: Ask, error: str) -> None:
         """Notes that a request came to nothing."""
         self.pending.pop(ask, None)
@@ -165,8 +196,27 @@ class Desk:
             return await asyncio.to_thread(lambda: self.opened().drop_family(name))
 
 
-def site_about(files: Files, live: bool, can: Mapping[str, bool], why: str) -> dict[str, Any]:
-    """The content of ``site.json``; what keeps people's families from being read is in ``trouble``."""
+def seen_by(manifest: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+    """What a process that looks at images is told: which network, and how to know that it is the atlas's."""
+    about = manifest["model"]
+    return {"model": model or about["name"], "hash": about["weights_hash"], "input": manifest["input"],
+            "pixels": MOST_PIXELS}  # fmt: skip
+
+
+def unseen(manifest: Mapping[str, Any]) -> str:
+    """Why a network takes no images, ``""`` if it does."""
+    shape = manifest["input"]["shape"]
+    if len(shape) == len("CHW") and shape[0] in CHANNELS:
+        return ""
+    return f"{manifest['model']['name']} takes inputs of shape {shape}; images have 1 or 3 channels"
+
+
+def site_about(files: Files, live: bool, can: Mapping[str, bool], why: str, blind: str) -> dict[str, Any]:
+    """The content of ``site.json``.
+
+    What keeps people's families from being read is in ``trouble``, what keeps images from being looked at, and which
+    are too large, in ``images``.
+    """
     from importlib.metadata import version
 
     named, trouble = [], ""
@@ -176,7 +226,8 @@ def site_about(files: Files, live: bool, can: Mapping[str, bool], why: str) -> d
         trouble = str(error)
     recipes = list(RECIPES) if can["pictures"] else []
     return {"live": live, "version": version("weightatlas"), "can": dict(can), "why": why, "recipes": recipes,
-            "families": named, "trouble": trouble}  # fmt: skip
+            "families": named, "trouble": trouble,
+            "images": {"why": blind, "bytes": MOST_BYTES, "pixels": MOST_PIXELS}}  # fmt: skip
 
 
 def begun(files: Files) -> bool:

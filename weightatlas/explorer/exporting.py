@@ -24,7 +24,7 @@ from .reading import INDEX, SITE, is_own, is_shown, read_own, read_shown
 ABOUT, NO_JEKYLL, ATLAS = "site.json", ".nojekyll", "atlas"
 #: By its name in ``site.json`` an earlier export is known.
 KIND = "weightatlas explorer"
-NOTHING_LIVE = {"pictures": False, "weights": False, "families": False}
+NOTHING_LIVE = {"pictures": False, "weights": False, "families": False, "images": False}
 WHY = "This is an exported copy. To compute what is missing: weightatlas open MODEL"
 
 
@@ -84,7 +84,7 @@ def export_site(path: str | Path, output: str | Path) -> Exported:
 
 def _everything(files: Files) -> Iterator[tuple[str, bytes]]:
     """All files of a site and their content; what tells an export first, the page that makes it a site last."""
-    about = {**site_about(files, False, NOTHING_LIVE, WHY), "kind": KIND}
+    about = {**site_about(files, False, NOTHING_LIVE, WHY, WHY), "kind": KIND}
     yield ABOUT, json.dumps(about).encode()
     yield NO_JEKYLL, b""
     for name in sorted(_names_below(SITE)):

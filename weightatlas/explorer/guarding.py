@@ -29,7 +29,7 @@ SAFE: Mapping[str, str] = {
     "X-Frame-Options": "DENY",
 }
 CHANGING = ("POST", "DELETE")
-JSON = "application/json"
+JSON, BYTES = "application/json", "application/octet-stream"
 HERE = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -89,7 +89,7 @@ class Guard:
         if scope["method"] in CHANGING and not self._own(headers, site):
             return refusal(
                 403, "this must come from the explorer's own page (Origin), or from a program that sends "
-                f"Content-Type: {JSON}"
+                f"Content-Type: {JSON} (or that of an image)"
             )  # fmt: skip
         return None
 
@@ -102,9 +102,18 @@ class Guard:
         origins = headers.getlist("origin")
         if origins:
             return len(origins) == 1 and origins[0].lower() in self.origins and site in ("", "same-origin")
-        return site == "same-origin" or (not site and is_json(headers))
+        return site == "same-origin" or (not site and (is_json(headers) or is_picture(headers)))
 
 
 def is_json(headers: Mapping[str, str]) -> bool:
     """Whether a request says that its body is JSON."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == JSON
+    return _content(headers) == JSON
+
+
+def is_picture(headers: Mapping[str, str]) -> bool:
+    """Whether a request says that its body is the file of an image, or nothing more than bytes."""
+    return _content(headers).startswith("image/") or _content(headers) == BYTES
+
+
+def _content(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -72,6 +72,8 @@ class Run:
                 await self._serve(guarded(application(self.desk)), taken)
         finally:
             self.desk.hub.close()
+            if self.desk.looker is not None:
+                await self.desk.looker.end()
             if self.child is not None:
                 await self.child.end()
             for task in tasks:

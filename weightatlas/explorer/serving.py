@@ -57,7 +57,7 @@ def serve(
             be loaded by name is shown as it is.
         images, layers, recipes: of the build in the background, see :func:`weightatlas.build`; images are files and
             folders.
-        build: whether anything is computed.
+        build: whether anything is computed: what is missing in the atlas, and what the network does on readers' images.
         host: the address to listen at. Others than this machine reach it only by another one than the default.
         port: to listen at, 0 for any; default 8420, or the next one that is free.
         allow_hosts: names by which the server is reached besides its address; needed for ``0.0.0.0``.
@@ -90,6 +90,8 @@ def serve(
         place = taken.getsockname()[1]
         shown = "127.0.0.1" if host in EVERYWHERE else bracketed(host)
         desk = Desk(files, Hub(), "" if build else NOT_ASKED)
+        if asked is not None:
+            desk.looked_at_by(asked["model"])
         run = Run(desk, asked, f"http://{shown}:{place}/", ready or print, progress, stop, browser)
         asyncio.run(run.until_ended(lambda app: Guard(app, host, place, names), taken))
 

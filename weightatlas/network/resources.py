@@ -19,6 +19,14 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
+def spare_threads() -> int:
+    """Processors for torch beside a server and a browser, to which one is left; what the environment says holds."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return 0
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, count - 1)
+
+
 def keep_memory() -> None:
     """Makes this process keep what it frees for its next tensors, where its environment says that it shall not.
 

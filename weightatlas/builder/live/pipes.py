@@ -1,10 +1,12 @@
-"""Lines of JSON between the server and the builder."""
+"""Lines of JSON between the server and its children."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +33,13 @@ class Inbox:
 
     def _read(self) -> None:
         """Reads to the end; without a buffered reader, whose lock would outlive this thread."""
-        begun = b""
+        begun: list[bytes] = []  # of a line; one that holds a picture comes in hundreds of pieces
         while data := self._some():
-            *lines, begun = (begun + data).split(b"\n")
+            *lines, rest = data.split(b"\n")
+            if lines:
+                lines[0] = b"".join([*begun, lines[0]])
+                begun = []
+            begun.append(rest)
             with self._news:
                 self._waiting += [json.loads(line) for line in lines if line.strip()]
                 self._news.notify_all()
@@ -51,7 +57,7 @@ class Inbox:
         self.ended.set()
 
     def first(self) -> dict[str, Any] | None:
-        """The first message; ``None`` if the end comes before it."""
+        """The message that waits longest, or the first that comes; ``None`` if the end comes before it."""
         self.wait()
         with self._news:
             return self._waiting.pop(0) if self._waiting else None
@@ -93,3 +99,30 @@ class Outbox:
                 data = data[os.write(self._handle, data) :]
         except OSError:
             return
+
+
+def as_child(run: Callable[[dict[str, Any], Inbox, Outbox], None]) -> int:
+    """Runs this process as a child of the server: what it is told first, and the two ends of its pipes, go to ``run``.
+
+    Returns:
+        The status to end with.
+    """
+    # what libraries print goes where it cannot be taken for a message
+    out = Outbox(os.dup(1))
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")  # the overview keeps notes of all that was assumed
+    inbox = Inbox(0)
+
+    def caught(number: int, frame: Any) -> None:
+        inbox.end()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, caught)
+    order = inbox.first()
+    if order is None:
+        return 0
+    try:
+        run(order, inbox, out)
+    except KeyboardInterrupt:  # a signal that came while a build went on, which is over now
+        return 0
+    return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import Any
 
 from ...errors import WeightAtlasError
 from ...lens import Photos, photos_from
-from ...network import Network, load, use_threads
+from ...network import Network, load, spare_threads, use_threads
 from ...store import Atlas, open_files
 from ...store.layout import MANIFEST
 from ...store.wanted import numbers_in
@@ -57,7 +56,7 @@ class Session:
     def net(self) -> Network:
         """The network, opened when it is first needed."""
         if self._net is None:
-            use_threads(_threads())
+            use_threads(spare_threads())
             self._net = load(self.order["model"])
             self._photos = photos_from(self._net, self.order.get("images"))
         return self._net
@@ -92,7 +91,7 @@ class Session:
             return True
         except WeightAtlasError as error:
             if not self._begun:  # another network, another build at work: this will not pass
-                self.out.tell("refused", why=_line(error))
+                self.out.tell("refused", why=_line(error), opened=self._net is not None)
                 return False
             self._left, self._why_idle = [], f"the build in the background ended: {_line(error)}"
         return True
@@ -207,14 +206,6 @@ class _Waits(threading.Event):
     def is_set(self) -> bool:
         """Whether a build in the background is to stop."""
         return self.inbox.ended.is_set() or self.inbox.waits
-
-
-def _threads() -> int:
-    """Processors for torch: one is left to the server and the browser; what the environment says holds."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return 0
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, count - 1)
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:

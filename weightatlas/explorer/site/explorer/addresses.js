@@ -1,13 +1,13 @@
 /** Addresses of units, lists of numbers, and the state of every view as a query that can be shared. */
 
-/** What goes along from page to page: pinned units, families named in the address, colours. */
-export const CARRIED = ["pin", "family", "palette"];
+/** What goes along from page to page: pinned units, families named in the address, the image that is looked at, colours. */
+export const CARRIED = ["pin", "family", "image", "palette"];
 
 /** Half of a pair of UTF-16, which no address can hold. */
 const LONE = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 /** The page whose main parameter comes first in this list is shown; without any, the model. */
-export const PAGES = ["layer", "unit", "edge", "grid", "circuit", "search", "help"];
+export const PAGES = ["lens", "layer", "unit", "edge", "grid", "circuit", "search", "help"];
 
 export const addressOf = (layer, unit) => `${layer}:${unit}`;
 

@@ -4,13 +4,15 @@ export const DIVERGING = {
   classic: ["#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7", "#fddbc7", "#f4a582", "#d6604d", "#b2182b"],
   colorblind: ["#0b4f9e", "#3f83c4", "#8cb8dd", "#cfe0ee", "#f7f7f7", "#fde2bf", "#f9b266", "#e07b12", "#a14a00"],
 };
+/** Activations: purple above 0, green below. */
+export const ACTIVATION = ["#00441b", "#1b7837", "#5aae61", "#a6dba0", "#d9f0d3", "#f7f7f7", "#e7d4e8", "#c2a5cf", "#9970ab", "#762a83", "#40004b"];
 const NOT_A_NUMBER = [0xe8, 0x3e, 0xe8]; // nothing else in any picture is magenta
 const STEPS = 512;
 
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
 const tables = Object.fromEntries(
-  Object.entries(DIVERGING).map(([name, stops]) => {
+  Object.entries({ ...DIVERGING, activation: ACTIVATION }).map(([name, stops]) => {
     const table = new Uint8ClampedArray((2 * STEPS + 1) * 3);
     const colours = stops.map(rgb);
     for (let i = 0; i <= 2 * STEPS; i++) {
@@ -22,7 +24,7 @@ const tables = Object.fromEntries(
   }),
 );
 
-/** Signed values as RGBA bytes; `scale` is the magnitude that gets the full colour. */
+/** Signed values as RGBA bytes; `scale` is the magnitude that gets the full colour; `palette` may be "activation". */
 export function diverging(values, scale, palette = "classic") {
   const table = tables[palette] ?? tables.classic;
   const out = new Uint8ClampedArray(values.length * 4);
@@ -35,6 +37,13 @@ export function diverging(values, scale, palette = "classic") {
     }
     out[4 * i + 3] = 255;
   }
+  return out;
+}
+
+/** Activations as a veil over a picture, RGBA bytes: the larger, the denser. */
+export function veil(values, scale) {
+  const out = diverging(values.map((v) => Math.sign(v) * scale * 0.8), scale, "activation");
+  values.forEach((v, i) => (out[4 * i + 3] = Number.isNaN(v) ? 255 : Math.round(215 * Math.min(1, Math.abs(v) / (scale || 1)))));
   return out;
 }
 

@@ -16,6 +16,7 @@ export function header(here) {
     h("nav", { class: "crumbs", "aria-label": "where you are" }, crumbs(here)),
     searchBox(here),
     h("nav", { class: "side", "aria-label": "tools" },
+      h("a", { href: link({ lens: "image" }), "data-tip": "what the network does on an image of yours, and why" }, "on an image"),
       h("a", { href: link({ circuit: "board" }), "data-tip": "units that you pinned, and the weights between them" }, "circuit", h("span", { class: "badge", "aria-label": `${pins} pinned` }, String(pins))),
       h("a", { href: changed({ palette: other }), "data-turn": "", "data-key": "palette", "data-tip": other ? "orange and blue, for colour-blind readers" : "red and blue" }, other ? "red/blue" : "orange/blue"),
       h("a", { href: link({ help: "keys" }), "aria-label": "keys and help" }, "?")),
@@ -41,6 +42,7 @@ function crumbs({ atlas, params, page }) {
   else if (layer && atlas.rows.has(layer)) parts.push(h("a", { href: link({ layer }) }, layer));
   if (page === "unit" && address) parts.push(h("span", { "aria-current": "page" }, String(address.unit)));
   if (page === "edge" && address) parts.push(h("a", { href: link({ unit: params.get("edge") }) }, String(address.unit)), h("span", { "aria-current": "page" }, "edge"));
+  if (page === "lens") parts.push(h("span", { "aria-current": "page" }, "on an image"));
   if (["grid", "circuit", "search", "help"].includes(page)) parts.push(h("span", { "aria-current": "page" }, page));
   return parts.flatMap((part, i) => (i ? [h("span", { class: "slash", "aria-hidden": "true" }, "/"), part] : [part]));
 }

@@ -9,6 +9,7 @@ export const KEYS = [
   ["u", "up: from a unit to its layer, from a layer to the model"],
   ["p", "pin or unpin the unit of this page, or both units of an edge"],
   ["c", "the circuit of all pinned units"],
+  ["i", "on an image: what the network does there, and why"],
   ["s", "sort by the next rule: inputs of a unit, or a grid"],
   ["t", "transpose a grid"],
   ["x", "red/blue or orange/blue"],
@@ -30,6 +31,7 @@ export function keyboard(current, go) {
       "/": () => document.getElementById("find")?.focus(),
       "?": () => go(link({ help: "keys" })),
       c: () => go(link({ circuit: "board" })),
+      i: () => go(link({ lens: "image" })),
       x: () => go(changed({ palette: params?.get("palette") === "colorblind" ? null : "colorblind" }), { same: true }),
     }[event.key];
     if (!action) return;

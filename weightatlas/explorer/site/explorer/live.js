@@ -93,8 +93,8 @@ export class Live extends EventTarget {
     return this.asked.size < before;
   }
 
-  /** Whether pictures, weights or families can be made here: `what` is "pictures", "weights" or "families". */
-  can = (what) => Boolean(this.site.live && this.site.can?.[what] && (what === "families" || this.able));
+  /** Whether pictures, weights or families can be made here, or images looked at: `what` is "pictures", "weights", "families" or "images". */
+  can = (what) => Boolean(this.site.live && this.site.can?.[what] && (["families", "images"].includes(what) || this.able));
 
   /** What became of an ask: undefined, {ask} while it waits, or {error}. */
   about = (ask) => this.asked.get(keyOf(ask));
@@ -115,14 +115,16 @@ export class Live extends EventTarget {
   name = async (family) => (await this.send("api/families", "POST", family)).families;
   drop = async (name) => (await this.send(`api/families?name=${encodeURIComponent(name)}`, "DELETE")).families;
 
-  async send(path, method, body) {
+  /** Sends data as JSON, or the bytes of a file; `signal` gives the answer up. An error has the `status` of its answer. */
+  async send(path, method, body, signal = null) {
+    const type = body instanceof Blob ? (body.type.startsWith("image/") ? body.type : "application/octet-stream") : "application/json";
     const answer = await fetch(path, {
-      method, headers: body ? { "Content-Type": "application/json" } : {}, body: body && JSON.stringify(body),
-    }).catch(() => {
-      throw new Error("the server does not answer");
+      method, signal, headers: body ? { "Content-Type": type } : {}, body: body && (body instanceof Blob ? body : JSON.stringify(body)),
+    }).catch((error) => {
+      throw error.name === "AbortError" ? error : new Error("the server does not answer");
     });
     const told = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(told.error ?? `${answer.status} ${answer.statusText}`);
+    if (!answer.ok) throw Object.assign(new Error(told.error ?? `${answer.status} ${answer.statusText}`), { status: answer.status });
     return told;
   }
 }

@@ -3,6 +3,7 @@
 import { PAGES, changed, link, parsedUnit } from "./addresses.js";
 import { Atlas, Missing } from "./atlas.js";
 import { h, say } from "./dom.js";
+import { dropping } from "./dropping.js";
 import { header } from "./header.js";
 import { keyboard } from "./keyboard.js";
 import { Live } from "./live.js";
@@ -18,6 +19,7 @@ const pages = {
   circuit: () => import("./pages/circuit.js"),
   search: () => import("./pages/search.js"),
   help: () => import("./pages/help.js"),
+  lens: () => import("./pages/lens.js"),
 };
 const SETTLE = 400; // milliseconds between something new and the page that shows it
 const PLACED = 250; // milliseconds between scrolling and noting where
@@ -161,6 +163,7 @@ function listen() {
   live.addEventListener("turned", () => later(true));
   live.addEventListener("state", () => top_.querySelector("#state")?.replaceWith(header.state(live)));
   keyboard(() => current, go);
+  dropping(context);
 }
 
 async function begin() {

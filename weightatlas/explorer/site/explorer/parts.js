@@ -21,18 +21,19 @@ export const unitLink = (layer, unit, attributes, ...children) =>
 
 /**
  * A map as squares: `values` [rows · columns], signed; `scale` gets the full colour. Hovering tells each square's value.
- * `origin` is the place of its first square, y down and x right, in steps of the source grid.
+ * `origin` is the place of its first square, y down and x right, in steps of the source grid: relative to the target, unless
+ * it is `absolute`. `colours` names other ones than those of weights.
  */
-export function mapPicture({ values, rows, columns, scale, label, origin = [0, 0], dilation = [1, 1], decorative = false }) {
+export function mapPicture({ values, rows, columns, scale, label, origin = [0, 0], dilation = [1, 1], decorative = false, colours = palette(), absolute = false }) {
   const canvas = h("canvas", {
     class: "map", width: columns, height: rows,
     ...(decorative ? { "aria-hidden": "true" } : { role: "img", "aria-label": label }),
     style: { "aspect-ratio": `${columns} / ${rows}` },
   });
-  canvas.getContext("2d", ON_CPU).putImageData(new ImageData(diverging(values, scale, palette()), columns, rows), 0, 0);
+  canvas.getContext("2d", ON_CPU).putImageData(new ImageData(diverging(values, scale, colours), columns, rows), 0, 0);
   canvas.told = (x, y) => {
     const [column, row] = [Math.min(Math.floor(x * columns), columns - 1), Math.min(Math.floor(y * rows), rows - 1)];
-    const at = [origin[0] + row * dilation[0], origin[1] + column * dilation[1]].map((v) => signed(v));
+    const at = [origin[0] + row * dilation[0], origin[1] + column * dilation[1]].map((v) => (absolute ? String(v) : signed(v)));
     return `(${at[0]}, ${at[1]})  ${signed(values[row * columns + column])}`;
   };
   return canvas;
@@ -106,9 +107,9 @@ export function tile(atlas, other, map, { from, into }, note = "") {
     h("code", { "aria-hidden": "true" }, other.layer === "input" ? "" : String(other.unit)));
 }
 
-/** What colours mean, in numbers. */
-export function legend(scale, words = "one scale") {
-  const bar = h("span", { class: `bar ${palette()}`, role: "img", "aria-label": `colours from ${signed(-scale)}, inhibits, through white, zero, to ${signed(scale)}, excites` });
+/** What colours mean, in numbers. `ends` says what the two ends do. */
+export function legend(scale, words = "one scale", { colours = palette(), ends = ["inhibits", "excites"] } = {}) {
+  const bar = h("span", { class: `bar ${colours}`, role: "img", "aria-label": `colours from ${signed(-scale)}, ${ends[0]}, through white, zero, to ${signed(scale)}, ${ends[1]}` });
   return h("p", { class: "legend" }, h("span", null, signed(-scale, 2)), bar, h("span", null, signed(scale, 2)), h("span", { class: "words" }, words));
 }
 

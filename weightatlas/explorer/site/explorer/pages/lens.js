@@ -1,0 +1,129 @@
+/** What the network does on an image of the reader's: what is active where, and why, down to the pixels. */
+
+import { addressOf } from "../addresses.js";
+import { Missing } from "../atlas.js";
+import { h } from "../dom.js";
+import { Gone, asked, seen as seenOn, soon } from "../images.js";
+import { short } from "../numbers.js";
+import { choice, facts, legend, note, to, unitPicture } from "../parts.js";
+import { activationWords, layerOf, most, numbersOf, placeWords, seenPicture } from "../seen.js";
+import { stepSection } from "./lens/step.js";
+import { stepsIn, trail, withSteps } from "./lens/steps.js";
+import { unitList } from "./lens/units.js";
+import { another, without, zone } from "./lens/zone.js";
+
+const TITLE = "On an image";
+const LOST = "The image of this address is not in the server's memory: it was started again, or other images came after. Drop it again, and the view is as it was.";
+
+export async function render(here) {
+  const { live, params } = here;
+  const depends = () => [live.can("images"), live.site.images?.why];
+  const bare = (part) => ({ title: TITLE, body: [h("h1", null, TITLE), lead(), part], depends });
+  if (!live.can("images")) return bare(without(here));
+  if (!params.get("image")) return bare(zone(here));
+  try {
+    const seen = await seenOn(live, params.get("image"));
+    return { ...(await shown(here, seen)), depends };
+  } catch (error) {
+    if (error instanceof Gone) return bare(zone(here, LOST));
+    throw error;
+  }
+}
+
+const lead = () => note("What the network saw (activations), how it computes (weights), and why a unit fired (attributions), for one unit at one position of one image: which units of an earlier layer pushed it up and down there, and through which weights; then the same for these, down to the pixels.");
+
+async function shown(here, seen) {
+  const { live, params } = here;
+  const image = seen.image;
+  const steps = stepsIn(params);
+  const step = steps.at(-1);
+  const of = known(seen, params.get("of") ?? seen.last.layer);
+  const at = step ? null : placeIn(params.get("at"), of);
+  const layer = step ? known(seen, step.layer) : of;
+  const explain = step && asked(live, { what: "explain", image, ...step });
+  explain?.catch(() => {}); // told below
+  const [list, unit, first] = await Promise.all([
+    asked(live, { what: "layer", image, layer: of.name, ...(at && { at }) }),
+    step && asked(live, { what: "unit", image, layer: step.layer, unit: step.unit }),
+    step && soon(explain),
+  ]);
+  if (first?.error instanceof Gone) throw first.error;
+  const section = step && stepSection(here, seen, steps, layer, first ?? {});
+  const aside = h("aside", { class: "on" });
+  const fill = (told) => aside.replaceChildren(...picturePart(here, seen, { steps, step, layer, at, list, unit, told }));
+  fill(first?.told);
+  const name = step && addressOf(step.layer, step.unit);
+  return {
+    title: step ? `${name} on an image` : TITLE,
+    body: [
+      h("h1", null, step ? [h("span", { class: "faint" }, `${step.layer}:`), String(step.unit), h("span", { class: "faint" }, " on an image")] : TITLE),
+      h("div", { class: "lens" }, aside, h("div", { class: "rows" }, step && trail(here, steps), section, unitList(here, seen, of, list, at))),
+    ],
+    keys: step ? { u: () => here.change(withSteps(steps.slice(0, -1))) } : {},
+    shown: () => first === null && later(explain, section, (done) => {
+      fill(done.told);
+      return stepSection(here, seen, steps, layer, done);
+    }, here),
+  };
+}
+
+/** What takes longer is put in its place when it comes, if that is still there. */
+function later(promise, place, made, here) {
+  const put = (done) => {
+    if (!place.isConnected) return;
+    if (done.error instanceof Gone) return here.rerender();
+    place.replaceWith(made(done));
+  };
+  promise.then((told) => put({ told }), (error) => put({ error }));
+}
+
+function known(seen, name) {
+  const layer = layerOf(seen, name);
+  if (!layer) throw new Missing(`the network has no layer ${name} whose units can be told apart`);
+  return layer;
+}
+
+/** "3,4" as [3, 4] where the layer has such a position; else null. */
+function placeIn(text, { rows, columns }) {
+  const match = /^([0-9]{1,6}),([0-9]{1,6})$/.exec(text ?? "");
+  const at = match && [Number(match[1]), Number(match[2])];
+  return at && at[0] < rows && at[1] < columns ? at : null;
+}
+
+function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {
+  const overlaid = here.params.get("overlay") !== "off";
+  const map = step ? unit.map : list.strength;
+  const values = numbersOf(map);
+  const scale = most(values.filter((v) => !Number.isNaN(v)));
+  const words = step ? activationWords(addressOf(step.layer, step.unit), values, layer) : `how strong ${layer.name} is as a whole, at most ${short(scale)}`;
+  const place = step ? step.at : at;
+  const choose = (next, keys) => here.change(step ? withSteps([...steps.slice(0, -1), { ...step, at: next }]) : { at: next.join(",") }, { replace: keys });
+  const positions = layer.rows * layer.columns > 1;
+  return [
+    seenPicture(seen, { layer, values: overlaid ? values : null, words, at: place, box: told?.box, choose }),
+    h("div", { class: "under" },
+      choice("overlay", [["on", "activations"], ["off", "image alone"]], overlaid ? "on" : "off", "laid over the image"),
+      positions && rowAndColumn(layer, place, choose)),
+    overlaid ? legend(scale, step ? addressOf(step.layer, step.unit) : `${layer.name}, all units together`, { colours: "activation", ends: ["negative", "positive"] }) : null,
+    step && h("div", { class: "target" }, to({ unit: addressOf(step.layer, step.unit) }, { "data-tip": `the page of ${addressOf(step.layer, step.unit)}` }, unitPicture(here.atlas, step.layer, step.unit)),
+      facts([["here", short(told?.value)], ["most", `${short(unit.most)} at (${unit.at.join(", ")})`], ["position", positions ? placeWords(step.at, layer) : null]])),
+    facts([["file", `${seen.file[1]} × ${seen.file[0]}`], ["seen as", `${seen.size[1]} × ${seen.size[0]}`]]),
+    seen.notes.length ? note(seen.notes.join("; ")) : null,
+    another(here),
+  ].filter(Boolean);
+}
+
+/** The position in numbers, for those who do not point. */
+function rowAndColumn(layer, at, choose) {
+  const field = (words, axis, count) => {
+    const input = h("input", { type: "number", min: 1, max: count, value: at ? at[axis] + 1 : "", placeholder: "–", "data-key": words, on: { change: () => {
+      const value = Math.round(Number(input.value));
+      if (!(value >= 1 && value <= count)) return;
+      const next = at ? [...at] : [0, 0];
+      next[axis] = value - 1;
+      choose(next, false);
+    } } });
+    return h("label", null, `${words} `, input);
+  };
+  return h("div", { class: "place" }, field("row", 0, layer.rows), field("column", 1, layer.columns));
+}

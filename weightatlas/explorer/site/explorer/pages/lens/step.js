@@ -1,0 +1,118 @@
+/** One step of an explanation: why a unit has its value at a position, and which units of an earlier layer made it so. */
+
+import { addressOf } from "../../addresses.js";
+import { h } from "../../dom.js";
+import { percent, short, signed } from "../../numbers.js";
+import { empty, heading, legend, mapPicture, mapWords, note, to, turn, unitPicture } from "../../parts.js";
+import { most, numbersOf, placeWords } from "../../seen.js";
+import { METHODS, withSteps } from "./steps.js";
+
+const MAPS = { own: "weights", expanded: "expanded weights", gradient: "gradient on this image" };
+const BASES = { exact: "bias", gradient: "where the source is 0", integrated_gradients: "on the baseline", conductance: "on the baseline" };
+
+/** The section of a step. `told` is the server's answer, `error` why there is none; without both it is still on its way. */
+export function stepSection(here, seen, steps, layer, { told = null, error = null } = {}) {
+  const step = steps.at(-1);
+  const name = addressOf(step.layer, step.unit);
+  const head = heading("Why", told ? `${name} at (${told.at.join(", ")})` : name, tools(here, seen, steps, told));
+  if (error) return h("section", { class: "step" }, head, h("p", { class: "error", role: "alert" }, error.message));
+  if (!told) return h("section", { class: "step", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
+  const shown = scales(told);
+  return h("section", { class: "step", data: { unit: name, method: told.method } }, head, equation(told), trust(told),
+    side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), legends(told, shown), rest(told));
+}
+
+function tools(here, seen, steps, told) {
+  const step = steps.at(-1);
+  const before = seen.layers.findIndex(([name]) => name === step.layer);
+  const sources = ["input", ...seen.layers.slice(0, Math.max(before, 0)).map(([name]) => name).filter((name) => here.atlas.rows.has(name) || name === step.source)];
+  const changed = (change) => withSteps([...steps.slice(0, -1), { ...step, ...change }]);
+  const read = told && !step.source ? told.source : "what it reads";
+  const choose = (event) => here.change(changed({ source: event.target.value || null, method: null }));
+  const auto = told && !step.method ? METHODS[told.method] : "as fits";
+  const methods = Object.keys(METHODS).filter((name) => name !== "exact" || step.method === "exact").filter((name) => step.method || name !== told?.method);
+  return [
+    h("label", { class: "from" }, "from ", h("select", { "data-key": "source", on: { change: choose } },
+      h("option", { value: "", selected: !step.source }, read), sources.filter((name) => step.source || name !== told?.source).map((name) => h("option", { value: name, selected: name === step.source }, name)))),
+    h("nav", { class: "seg", "aria-label": "method" },
+      turn(changed({ method: null }), { "aria-current": step.method ? null : "true", "data-key": "method" }, auto),
+      methods.map((method) => turn(changed({ method }), { "aria-current": step.method === method ? "true" : null, "data-key": `method ${method}` }, METHODS[method]))),
+  ];
+}
+
+/** value = base + contributions + residual */
+function equation(told) {
+  const term = (sign, value, words, kind) => [sign && h("span", { class: "sign" }, sign), h("span", { class: "term", data: { term: kind, value: String(value) } }, h("b", null, short(value, 4)), h("small", null, words))];
+  return h("p", { class: "sum" },
+    term("", told.value, "value here", "value"), term("=", told.base, BASES[told.method], "base"), term("+", told.total, `from ${told.units} of ${told.source}`, "total"), term("+", told.residual, "not accounted for", "residual"));
+}
+
+function trust(told) {
+  const { method, error, steps } = told;
+  const missing = error < 5e-5 ? "The sum can be checked: nothing is missing" : `${percent(error)} of the value is not accounted for`;
+  const how = method === "exact" ? "Everything between is linear, so each contribution is weight × activation. " : method === "gradient" ? "Each contribution is gradient × activation, as if all between were linear around this image. " : `${METHODS[method]}, ${steps} steps from ${told.baseline}. `.replace(/^./, (c) => c.toUpperCase());
+  return note(how, `${missing}${method === "exact" ? "" : ", which paths around the source or curvature hold"}. `, alikeWords(told));
+}
+
+function alikeWords({ weights, alike, why }) {
+  if (weights === "own") return "The weight maps are the layer's own weights.";
+  if (weights === "gradient") return `The first maps are the gradient on this image, for there are no weights to show: ${why}.`.replace("..", ".");
+  return ["The weight maps are expanded weights. They and the gradient on this image have a cosine of ", h("b", { class: "alike" }, short(alike)), alike > 0.8 ? ": here the weights tell what happened." : alike > 0.4 ? ": the weights tell a part of what happened here." : ": the weights tell little of what happened here."];
+}
+
+function scales(told) {
+  const all = [...told.up, ...told.down];
+  const scale = (name) => all.reduce((m, one) => Math.max(m, most(one[name].values)), 0) || 1;
+  return { weights: scale("weights"), patch: scale("patch"), product: scale("product") };
+}
+
+function side(here, steps, told, shown, which, title) {
+  const rows = told[which];
+  const sum = rows.reduce((total, one) => total + one.sum, 0);
+  const whole = which === "up" ? told.raised : told.lowered;
+  return h("section", { class: "side-of", data: { side: which } },
+    h("h3", null, title, " ", h("span", { class: "faint" }, rows.length ? `${signed(sum)} of ${signed(whole)} by these ${rows.length}` : "")),
+    rows.length ? h("div", { class: "tiles" }, rows.map((one) => column(here, steps, told, shown, one))) : empty(`Nothing in ${told.source} did.`));
+}
+
+/** A source unit: its picture, the weights, what it did on the image below them, and both multiplied. */
+function column(here, steps, told, shown, one) {
+  const { atlas } = here;
+  const into = addressOf(told.layer, told.unit);
+  const input = told.source === "input";
+  const picture = unitPicture(atlas, told.source, one.unit);
+  const origin = told.window.slice(0, 2);
+  const map = (name, words, extra) => {
+    const { rows, columns } = one[name];
+    const values = numbersOf(one[name]);
+    return mapPicture({ values, rows, columns, scale: shown[name], origin, absolute: true, label: mapWords(values, rows, columns, one.name, into).replace("weights from", `${words}, from`), ...extra });
+  };
+  const next = { layer: told.further, unit: one.unit, at: one.place }; // of an activation, the convolution behind it
+  const tip = `${one.name}\ncontributed ${signed(one.sum)}, most at (${one.place.join(", ")})`;
+  const top = told.further ? turn(withSteps([...steps, next]), { class: "face", "data-key": `down ${one.name}`, "data-tip": `${tip}\nexplain ${told.further === told.source ? "it" : addressOf(told.further, one.unit)}`, "aria-label": `explain ${one.name}, which contributed ${signed(one.sum)}` }, picture) : h("span", { class: "face", "data-tip": tip }, picture);
+  const known = atlas.rows.has(told.source);
+  const weights = map("weights", MAPS[told.weights]);
+  const pair = known || input ? atlas.pair(told.source, told.layer) : null;
+  return h("div", { class: "tile source", data: { unit: one.name, sum: String(one.sum) } }, top,
+    pair && told.weights !== "gradient" ? to({ edge: into, from: addressOf(told.source, one.unit) }, { class: "glued", "data-tip": `${MAPS[told.weights]} ${one.name} → ${into}` }, weights) : h("span", { class: "glued", "data-tip": MAPS[told.weights] }, weights),
+    h("span", { class: "glued", "data-tip": `${one.name} on the image` }, map("patch", "activations", { colours: "activation" })),
+    h("span", { class: "glued last", "data-tip": "contributions" }, map("product", "contributions")),
+    h("b", { class: "adds" }, signed(one.sum)),
+    known ? to({ unit: addressOf(told.source, one.unit) }, { class: "address", "data-tip": `${one.name}: its page, on this image` }, h("code", null, String(one.unit))) : h("code", { class: "address" }, input ? one.name : String(one.unit)));
+}
+
+const legends = (told, shown) => h("div", { class: "legends" },
+  legend(shown.weights, MAPS[told.weights]),
+  legend(shown.patch, `activations of ${told.source}`, { colours: "activation", ends: ["negative", "positive"] }),
+  legend(shown.product, "contributions: both multiplied", { ends: ["pushes down", "pushes up"] }));
+
+function rest(told) {
+  const shown = [...told.up, ...told.down];
+  const sum = shown.reduce((total, one) => total + one.sum, 0);
+  const [top, left, bottom, right] = told.window;
+  const around = bottom - top < told.grid[0] || right - left < told.grid[1] ? ` Maps show rows ${top + 1} to ${bottom} and columns ${left + 1} to ${right} of the ${told.grid.join(" × ")} positions, all that contributed.` : "";
+  return note(`Shown are ${shown.length} of ${told.units} units, ${signed(sum)} of ${signed(told.total)}; the others add ${signed(told.total - sum)}.${around}`, ...told.notes.map((words) => ` ${words[0].toUpperCase()}${words.slice(1)}.`));
+}
+
+/** Where the walk is, for the line under the image. */
+export const stepPlace = (layer, at) => (layer.rows * layer.columns > 1 ? placeWords(at, layer) : "a layer without positions");
