@@ -13,6 +13,8 @@ from ..errors import ArgumentError
 from ..models import InputSpec
 
 UINT8_MAX = 255
+#: Pictures that would be scaled to more than so many times the input's side are cut before they are scaled.
+LONG = 16
 
 
 def to_input(images: Any, spec: InputSpec) -> Tensor:
@@ -28,7 +30,7 @@ def to_input(images: Any, spec: InputSpec) -> Tensor:
         raise ArgumentError("there are no images to preprocess")
     mean = torch.tensor(spec.mean).view(-1, 1, 1)
     std = torch.tensor(spec.std).view(-1, 1, 1)
-    return torch.stack([(_fit(_values(image, spec), spec) - mean) / std for image in batch])
+    return torch.stack([(_fitted(_checked(image, spec), spec) - mean) / std for image in batch])
 
 
 def from_input(values: Tensor, spec: InputSpec) -> np.ndarray:
@@ -56,27 +58,41 @@ def _array(image: Any) -> np.ndarray:
         raise ArgumentError(f"an image that is no array [H, W, C]: {error}") from error
 
 
-def _values(image: Any, spec: InputSpec) -> Tensor:
+def _checked(image: Any, spec: InputSpec) -> np.ndarray:
+    """An image as an array ``[H, W, C]`` of bytes, or of floats within the range."""
     array = _array(image)
     low, high = spec.value_range
     if array.ndim != 3 or array.shape[2] != spec.channels or 0 in array.shape:
         names = ", ".join(spec.channel_names)
         raise ArgumentError(f"an image of shape {array.shape} is not [H, W, C] with {spec.channels} channels ({names})")
     if array.dtype == np.uint8:
-        values = array.astype(np.float32) / UINT8_MAX * (high - low) + low
-    elif np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all():
-            raise ArgumentError("the image holds NaN or infinite values")
-        slack = 1e-3 * (high - low)
-        if array.min() < low - slack or array.max() > high + slack:
-            raise ArgumentError(
-                f"image values {array.min():g} … {array.max():g} leave the network's range {low:g} … {high:g}; "
-                "scale them, or give uint8 0 … 255"
-            )
-        values = array.astype(np.float32)
-    else:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
         raise ArgumentError(f"images must be uint8 or float, not {array.dtype}; convert them, saying what white is")
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+    if not np.isfinite(array).all():
+        raise ArgumentError("the image holds NaN or infinite values")
+    slack = 1e-3 * (high - low)
+    if array.min() < low - slack or array.max() > high + slack:
+        raise ArgumentError(
+            f"image values {array.min():g} … {array.max():g} leave the network's range {low:g} … {high:g}; "
+            "scale them, or give uint8 0 … 255"
+        )
+    return array
+
+
+def _fitted(array: np.ndarray, spec: InputSpec) -> Tensor:
+    """Scales and cuts ``[h, w, C]`` to the input's ``[C, H, W]``, its values in the network's range."""
+    (h, w), (height, width) = array.shape[:2], spec.grid
+    if spec.resize == "exact" and (h, w) != (height, width):
+        raise ArgumentError(f"an image of {h}×{w} pixels came in, but this network takes exactly {height}×{width}")
+    low, high = spec.value_range
+    planes = []
+    for channel in range(array.shape[2]):  # one after another: a large picture is held in floats only by a third
+        values = np.ascontiguousarray(array[..., channel], np.float32)
+        if array.dtype == np.uint8:
+            values = values / UINT8_MAX * (high - low) + low
+        planes.append(_fit(torch.from_numpy(values)[None], spec))
+    return torch.cat(planes)
 
 
 def _fit(image: Tensor, spec: InputSpec) -> Tensor:
@@ -84,12 +100,33 @@ def _fit(image: Tensor, spec: InputSpec) -> Tensor:
     (h, w), (height, width) = image.shape[1:], spec.grid
     if (h, w) == (height, width):
         return image
-    if spec.resize == "exact":
-        raise ArgumentError(f"an image of {h}×{w} pixels came in, but this network takes exactly {height}×{width}")
     size = (height, width)
     if spec.resize == "crop":  # the side that needs the larger scale fits exactly, the other is cut
         scale = max(height / h, width / w)
         size = (max(height, round(h * scale)), max(width, round(w * scale)))
+        for axis, wanted in enumerate((height, width)):
+            if size[axis] > LONG * wanted:
+                image = _middle(image, axis + 1, size[axis], wanted)
+                size = (height, width)  # of this axis there is only what is wanted
     scaled = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return scaled[:, top : top + height, left : left + width]
+
+
+def _middle(image: Tensor, axis: int, size: int, wanted: int) -> Tensor:
+    """The middle of an axis as it is when all of it is scaled to ``size``: bilinear, antialiased.
+
+    For pictures so long that most of what would be scaled is cut off again: of 1 × 5000 pixels the rest would take
+    gigabytes.
+    """
+    count = image.shape[axis]
+    scale = count / size
+    reach = max(scale, 1.0)  # of the triangle that a position sums over, on either side
+    centres = (torch.arange(wanted, dtype=torch.float64) + (size - wanted) // 2 + 0.5) * scale
+    first = max(int(float(centres[0]) - reach), 0)
+    last = min(int(float(centres[-1]) + reach) + 1, count)
+    places = torch.arange(first, last, dtype=torch.float64) + 0.5
+    shares = (1 - (places - centres[:, None]).abs() / reach).clamp(min=0)
+    shares = (shares / shares.sum(1, keepdim=True)).to(image.dtype)  # [wanted, places]
+    part = image.narrow(axis, first, last - first)
+    return torch.tensordot(part, shares, dims=([axis], [1])).movedim(-1, axis)
