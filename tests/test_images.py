@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError
-from weightatlas.network.images import to_input
+from weightatlas.network.images import LONG, to_input
 
 RNG = np.random.default_rng(0)
 
@@ -135,3 +137,27 @@ def test_signals_and_checkpoints_take_no_images(tmp_path) -> None:
     torch.save({"w": torch.rand(2, 2)}, tmp_path / "w.pth")
     with pytest.raises(ArgumentError, match="needs the architecture"):
         wa.load(tmp_path / "w.pth").preprocess(noise(1, 8, 8, 3))
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1), (2, 900), (900, 3), (10, 4000), (9001, 300)])
+def test_the_middle_of_a_long_picture_is_that_of_the_whole_one_scaled(size) -> None:
+    image = noise(*size, 2)
+    ours = to_input(image[None], spec(2, (16, 12), value_range=(0, 255)))[0].numpy()
+    scale = max(16 / size[0], 12 / size[1])
+    scaled = tuple(max(round(n * scale), goal) for n, goal in zip(size, (16, 12), strict=True))
+    assert max(scaled[0] / 16, scaled[1] / 12) > LONG  # else this would not be the case that is meant
+    top, left = ((n - goal) // 2 for n, goal in zip(scaled, (16, 12), strict=True))
+    np.testing.assert_allclose(ours, pillow(image, scaled)[:, top : top + 16, left : left + 12], atol=5e-3)
+
+
+def test_one_row_of_many_pixels_is_not_scaled_as_a_whole() -> None:
+    """All of it would be 224 × 1.1 million pixels."""
+    tracemalloc.start()
+    image = np.tile(np.array([[[10], [250]]], np.uint8), (1, 2500, 1))
+    ours = to_input(image[None], spec(1, (224, 224), value_range=(0, 255)))[0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6
+    assert (ours == ours[:, :1]).all()  # all rows alike
+    assert float(ours[0, 0].min()) == pytest.approx(10, abs=1.5)
+    assert float(ours[0, 0].max()) == pytest.approx(250, abs=1.5)

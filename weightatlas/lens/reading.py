@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from ..errors import ArgumentError, LoadError
 from ..network import Network
@@ -23,6 +23,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 #: A channel of 16 bits over this is one of 8: 65535 / 255.
 _DEEP = 257
 _ORIENTATION = 0x0112  # EXIF
+_STRIP = 1 << 22  # pixels that are copied at a time
 
 #: A path, the bytes of a file, or a binary file.
 Source = str | os.PathLike[str] | bytes | IO[bytes]
@@ -76,7 +77,8 @@ def read_image(source: Source, mode: str, most_pixels: int | None = None) -> np.
 
     It is turned upright as its EXIF data say, and laid on white where it is transparent. Grey values of 16 bits are
     rounded to 8; of 16-bit colours the decoder keeps the upper 8 bits. Of moving pictures the first frame is taken.
-    Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one.
+    Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one; a JPEG's inks are
+    taken as inverted if it says that it is Adobe's.
 
     Args:
         source: a path, the bytes of a file, or a binary file.
@@ -87,10 +89,7 @@ def read_image(source: Source, mode: str, most_pixels: int | None = None) -> np.
         LoadError: if it cannot be read, saying why: no picture, damaged, too large, or pixels without a fixed range.
     """
     with _opened(source, most_pixels) as image:
-        image = _eight_bit(image)
-        # converting to its own mode would be one more copy
-        array = np.asarray(image if image.mode == mode else image.convert(mode))
-    return array if array.ndim == 3 else array[..., None]
+        return _as_array(_eight_bit(image), mode)
 
 
 def picture_from(data: bytes, mode: str = "RGB", most_pixels: int | None = None) -> np.ndarray:
@@ -120,8 +119,7 @@ def pixels_of(image: Image.Image, mode: str, name: str) -> np.ndarray:
         LoadError: if its pixels cannot be read, saying why.
     """
     with _telling(name, image):
-        array = np.asarray(_eight_bit(image.copy()).convert(mode))
-    return array if array.ndim == 3 else array[..., None]
+        return _as_array(_eight_bit(image.copy()), mode)
 
 
 def check_image(path: Source) -> bool:
@@ -211,6 +209,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") and not deep:
         raise ValueError(f"its pixels have mode {image.mode!r}, without a fixed range; save it with 8 or 16 bits")
     clear = image.info.get("transparency")
+    # the decoder takes inks as inverted, which only Adobe's files (they say so) have them
+    plain = image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info
     ImageOps.exif_transpose(image, in_place=True)
     if deep:
         values = np.asarray(image)
@@ -218,7 +218,21 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         if isinstance(clear, int):
             grey[values == clear] = 255
         return Image.fromarray(grey)
+    if plain:
+        return ImageChops.invert(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image
+
+
+def _as_array(image: Image.Image, mode: str) -> np.ndarray:
+    """Pixels as uint8 ``[H, W, C]``, strip by strip, so that a large picture is not in memory three times."""
+    width, height = image.size
+    array = np.empty((height, width, Image.getmodebands(mode)), np.uint8)
+    rows = max(_STRIP // width, 1)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))) if rows < height else image
+        pixels = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+        array[top : top + rows] = pixels.reshape(len(pixels), width, -1)
+    return array

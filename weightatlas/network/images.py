@@ -85,14 +85,19 @@ def _fitted(array: np.ndarray, spec: InputSpec) -> Tensor:
     (h, w), (height, width) = array.shape[:2], spec.grid
     if spec.resize == "exact" and (h, w) != (height, width):
         raise ArgumentError(f"an image of {h}×{w} pixels came in, but this network takes exactly {height}×{width}")
+    # one channel after another: a large picture is held in floats only by a third
+    return torch.cat([_fit(_plane(array[..., c], spec)[None], spec) for c in range(array.shape[2])])
+
+
+def _plane(pixels: np.ndarray, spec: InputSpec) -> Tensor:
+    """One channel ``[h, w]`` in the network's range."""
     low, high = spec.value_range
-    planes = []
-    for channel in range(array.shape[2]):  # one after another: a large picture is held in floats only by a third
-        values = np.ascontiguousarray(array[..., channel], np.float32)
-        if array.dtype == np.uint8:
-            values = values / UINT8_MAX * (high - low) + low
-        planes.append(_fit(torch.from_numpy(values)[None], spec))
-    return torch.cat(planes)
+    values = np.array(pixels, np.float32)  # a copy, worked on in place
+    if pixels.dtype == np.uint8:
+        values /= UINT8_MAX
+        values *= high - low
+        values += low
+    return torch.from_numpy(values)
 
 
 def _fit(image: Tensor, spec: InputSpec) -> Tensor:
