@@ -10,8 +10,8 @@ from ..errors import ArgumentError
 from ..figures import Figure, Order, Strength
 from ..network import Network
 from ..records import Factors, checked_count
-from ..weights import expanded_paths
-from .choosing import FAMILY, family, most_cancelled, reads, sources_of, varies, whole
+from ..weights import expanded_paths, reads
+from .choosing import FAMILY, family, most_cancelled, sources_of, varies, whole
 from .studio import Studio
 
 Method = Literal["posneg", "semi"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,10 +15,9 @@ from ..featurevis import Recipe, recipe_for
 from ..figures import Palette
 from ..figures.theme import check_choice
 from ..lens import read_images
-from ..network import INPUT, Network
-from ..records import Agreement, Factors, FeatureImages, Weights, agreement, checked_units
-from ..weights import as_input, checked_device, expanded_weights, expected_gradient
-from .choosing import reads
+from ..network import Network, place, unit_place
+from ..records import Agreement, Factors, FeatureImages, Weights, agreement
+from ..weights import as_input, checked_device, expanded_weights, expected_gradient, reads
 from .pictures import Pictures
 
 Skip = Literal["include", "exclude"]
@@ -100,35 +98,12 @@ class Studio:
         return layer
 
     def unit(self, address: str, role: str) -> tuple[str, int]:
-        """Layer and unit of an address.
-
-        Raises:
-            ArgumentError: if it names no unit.
-            UnknownNameError: for a layer or unit that does not exist.
-        """
-        layer, unit = self.place(address, role)
-        if unit is None:
-            raise ArgumentError(f"{role}={address!r} names a layer; a unit such as {layer + ':0'!r} is needed")
-        return layer, unit
+        """Layer and unit of an address; raises as :func:`weightatlas.network.unit_place`."""
+        return unit_place(self.net, address, role)
 
     def place(self, address: str, role: str) -> tuple[str, int | None]:
-        """Layer and unit of an address; the unit is ``None`` if it names a layer.
-
-        Raises:
-            ArgumentError: for what is no address.
-            UnknownNameError: for a layer or unit that does not exist.
-        """
-        if not isinstance(address, str):
-            raise ArgumentError(f"{role}={address!r} must be a layer or a unit such as 'blocks.4.1:17'")
-        name, colon, last = address.rpartition(":")
-        numbered = bool(colon and re.fullmatch("[0-9]{1,9}", last))
-        if not numbered or (address in self.net.layers and name not in self.net.layers):
-            return (address if address == INPUT else self.net.layers[address].name), None
-        if name == INPUT:
-            known = self.net.input.channels if self.net.input is not None else 0
-            return name, checked_units([int(last)], known, "the network's input")[0]
-        layer = self.net.layers[name]
-        return layer.name, layer.unit_indices([int(last)])[0]
+        """Layer and unit of an address, ``None`` for a layer; raises as :func:`weightatlas.network.place`."""
+        return place(self.net, address, role)
 
     def before(self, source: str | None, target: str) -> str:
         """The source layer: the one that is given, or the one that the target reads."""

@@ -8,4 +8,5 @@ from .measuring import measure as measure
 from .paths import expanded_paths as expanded_paths
 from .paths import strongest_middles as strongest_middles
 from .rules import register_rule as register_rule
+from .sources import reads as reads
 from .truth import expected_gradient as expected_gradient

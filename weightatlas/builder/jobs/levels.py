@@ -14,7 +14,7 @@ from ...errors import ArgumentError, GraphError
 from ...graph import layer_graph
 from ...network import INPUT, Network
 from ...records import Layer, LayerGraph
-from ..choosing import reads
+from ...weights import reads
 
 #: Types that only hold others: two of them have nothing in common.
 CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})

@@ -1,0 +1,98 @@
+"""Exact contributions through one linear module: weight × activation.
+
+    module(x)[unit, at]  =  bias  +  Σ_i Σ_q  W[unit, i, q] · x[i, p(at, q)]        contribution of i at p: W · x
+
+The gradient of a linear map is its weights, laid where the module reads them: padding, stride, dilation, groups and
+transposition are then the module's own. So one backward pass through the module alone gives every W of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import ArgumentError
+from ..network import evaluating
+from .grids import as_maps
+
+_PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_TURNED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+LINEAR = (*_PLAIN, *_TURNED)
+DRAWS = 8  # inputs at which a module with a forward of its own must have one and the same gradient
+ALIKE = 1e-9  # of the largest weight, in double precision
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What a module's input contributed to one of its outputs, as tensors ``[1, …]`` like the input.
+
+    Args:
+        values: weight × activation.
+        weights: where the module reads them for this output.
+        base: the output without them.
+    """
+
+    values: Tensor
+    weights: Tensor
+    base: float
+
+
+def contributions(
+    module: nn.Module, inputs: Tensor, axes: Sequence[str], unit: int, at: tuple[int, int]
+) -> Contributions:
+    """What each element of a linear module's input contributed to one output, in double precision.
+
+    Args:
+        module: a convolution, transposed convolution or linear map.
+        inputs: what it read, ``[1, …]``.
+        axes: of its output.
+        unit, at: the output.
+
+    Raises:
+        ArgumentError: for weights that are not floating-point, or a forward of its own that is not linear.
+    """
+    if not all(p.is_floating_point() for p in module.parameters()):
+        raise ArgumentError(f"the weights of this {type(module).__name__} are quantised; dequantise the module first")
+    wide = torch.float32 if inputs.device.type == "mps" else torch.float64  # that device has no double precision
+    tensors, row = _rows(module, unit)
+    tensors = {name: t.detach().to(t.device, wide) if t.is_floating_point() else t for name, t in tensors.items()}
+
+    def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(module):
+            x = x.detach().clone().requires_grad_()
+            value = as_maps(functional_call(module, tensors, (x,)), axes)[:, row, at[0], at[1]]
+            return value.detach(), torch.autograd.grad(value.sum(), x)[0]
+
+    inputs = inputs.detach().to(wide)
+    base, weights = gradient(torch.zeros_like(inputs))
+    if type(module).forward not in [kind.forward for kind in LINEAR]:
+        _check_linear(module, gradient, inputs, weights)
+    return Contributions(weights * inputs, weights, float(base[0]))
+
+
+def _rows(module: nn.Module, unit: int) -> tuple[dict[str, Tensor], int]:
+    """The module's tensors by name and the unit's number among its outputs: only its own row, where that is enough."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    plain = type(module) in LINEAR and set(tensors) <= {"weight", "bias"} and "weight" in tensors
+    if not plain or getattr(module, "groups", 1) != 1 or module._forward_pre_hooks:
+        return tensors, unit
+    rows = {name: t[unit : unit + 1] for name, t in tensors.items()}
+    if isinstance(module, _TURNED):
+        rows["weight"] = tensors["weight"][:, unit : unit + 1]
+    return rows, 0
+
+
+def _check_linear(module: nn.Module, gradient, inputs: Tensor, weights: Tensor) -> None:
+    """A forward of its own may do more than its class says: the gradient must be the same everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    size = max(float(inputs.abs().max()), 1.0)
+    scale = max(float(weights.abs().max()), torch.finfo(torch.float32).tiny)
+    for _ in range(DRAWS):
+        noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float64).to(inputs) * size
+        for x in (inputs, inputs + noise, noise):
+            if float((gradient(x)[1] - weights).abs().max()) > ALIKE * scale:
+                raise ArgumentError(f"{type(module).__name__} has a forward of its own, which is not linear")
