@@ -27,11 +27,16 @@ PATIENCE = 60
 
 
 class Explorer:
-    """A server without a builder in a thread; what is asked of it is kept in ``asked``."""
+    """A server without a builder in a thread; what is asked of it is kept in ``asked``.
 
-    def __init__(self, atlas, *, site=None, hub=None, names=(), why=""):
+    With ``model``, images can be looked at through a network of that name.
+    """
+
+    def __init__(self, atlas, *, site=None, hub=None, names=(), why="", model=None):
         files = open_files(atlas)
         self.desk = Desk(files, hub or Hub(), why, *([] if site is None else [site]))
+        if model is not None:
+            self.desk.looked_at_by(model)
         self.asked = []
         self.desk.send = self.asked.append
         self._stop, self._ready, self._names = threading.Event(), threading.Event(), names

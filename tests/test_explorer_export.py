@@ -60,9 +60,14 @@ class TestExport:
                 assert server.get("/" + name).body == found[name], name
         about = json.loads(found["site.json"])
         assert about == {
-            "live": False, "version": wa.__version__, "can": {"pictures": False, "weights": False, "families": False},
+            "live": False, "version": wa.__version__,
+            "can": {"pictures": False, "weights": False, "families": False, "images": False},
             "why": "This is an exported copy. To compute what is missing: weightatlas open MODEL", "recipes": [],
             "families": [], "trouble": "", "kind": "weightatlas explorer",
+            "images": {
+                "why": "This is an exported copy. To compute what is missing: weightatlas open MODEL",
+                "bytes": 20 * 2**20, "pixels": 50_000_000,
+            },
         }  # fmt: skip
         assert wa.check_atlas(tmp_path / "site" / "atlas").whole
 

@@ -15,7 +15,10 @@ from weightatlas.builder import Event
 from weightatlas.builder.live import session as live
 from weightatlas.builder.live.pipes import Inbox, Outbox
 from weightatlas.builder.live.session import Session
-from weightatlas.store import layout
+from weightatlas.explorer.child import Child
+from weightatlas.explorer.desk import Desk
+from weightatlas.explorer.listening import Hub
+from weightatlas.store import layout, open_files
 from weightatlas.store.files import LOCK
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,6 +147,23 @@ class TestSession:
         with Beside(folder, monkeypatch, small(seed=1)) as beside:
             wait_until(lambda: any(t == "refused" for t, _ in beside.told))
         assert "weights" in beside.told[-1][1]["why"]
+        assert beside.told[-1][1]["opened"] is True
+
+    def test_a_network_that_no_other_process_can_open_is_refused_and_looks_at_no_images_either(
+        self, net, folder, monkeypatch
+    ):
+        beside = Beside(folder, monkeypatch, net)
+        monkeypatch.setattr(live, "load", wa.load)
+        with beside:
+            wait_until(lambda: any(t == "refused" for t, _ in beside.told))
+        told = beside.told[-1][1]
+        assert ("no model" in told["why"], told["opened"]) == (True, False)
+        desk = Desk(open_files(folder), Hub())
+        desk.looked_at_by("small")
+        assert desk.about()["can"]["images"]
+        Child(desk, {})._on_refused(**told)
+        about = desk.about()
+        assert (about["can"]["images"], about["images"]["why"], about["why"]) == (False, told["why"], told["why"])
 
     def test_an_atlas_that_another_build_holds_is_refused(self, net, folder, monkeypatch):
         from filelock import FileLock

@@ -263,7 +263,10 @@ class TestWhoMayAsk:
         answer = server.get(path, JSON, method=method)
         assert (answer.status, set(answer.json)) == (405, {"error"})
 
-    @pytest.mark.parametrize(("path", "allow"), [("/api/ask", "POST"), ("/api/families", "POST, DELETE")])
+    @pytest.mark.parametrize(
+        ("path", "allow"),
+        [("/api/ask", "POST"), ("/api/families", "POST, DELETE"), ("/api/image", "POST"), ("/api/look", "POST")],
+    )
     def test_what_can_only_be_sent_cannot_be_read(self, server, path, allow):
         answer = server.get(path)
         assert (answer.status, answer.headers["allow"]) == (405, allow)
@@ -330,7 +333,7 @@ class TestRefusedAsk:
 class TestAsk:
     @pytest.fixture
     def server(self, atlas, site):
-        with Explorer(atlas, site=site) as running:
+        with Explorer(atlas, site=site, model="small") as running:
             yield running
 
     def test_it_is_passed_on_once_and_told_to_everyone(self, server):
@@ -371,13 +374,15 @@ class TestAsk:
             assert (answer.status, answer.json) == (409, {"error": "nothing here"})
             assert server.get("/api/state").json["builder"] == "none"
             about = server.get("/site.json").json
-            assert about["can"] == {"pictures": False, "weights": False, "families": True}
-            assert (about["why"], about["recipes"]) == ("nothing here", [])
+            assert about["can"] == {"pictures": False, "weights": False, "families": True, "images": False}
+            assert (about["why"], about["images"]["why"], about["recipes"]) == ("nothing here", "nothing here", [])
 
     def test_the_site_tells_what_can_be_asked(self, server):
         assert server.get("/site.json").json == {
-            "live": True, "version": wa.__version__, "can": {"pictures": True, "weights": True, "families": True},
+            "live": True, "version": wa.__version__,
+            "can": {"pictures": True, "weights": True, "families": True, "images": True},
             "why": "", "recipes": list(RECIPES), "families": [], "trouble": "",
+            "images": {"why": "", "bytes": 20 * 2**20, "pixels": 50_000_000},
         }  # fmt: skip
         family = {"name": "n", "layer": "stem", "units": [1]}
         server.post("/api/families", family)

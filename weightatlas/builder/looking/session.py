@@ -14,6 +14,7 @@ import numpy as np
 from ...errors import ArgumentError, LoadError, StoreError, UnknownNameError, WeightAtlasError
 from ...lens import activations, box
 from ...lens.reading import image_mode, picture_from, picture_notes
+from ...models import InputSpec
 from ...network import Network, from_input, load, spare_threads, use_threads
 from ...records import Activations, Layer
 from ..explaining import maker, step
@@ -178,7 +179,7 @@ def opened(order: dict[str, Any]) -> Network:
         WeightAtlasError: if it cannot be opened by its name, or what is opened is another one.
     """
     net = load(order["model"])
-    spec = json.loads(json.dumps(asdict(net.require_module("looking at images")[1])))
+    spec = as_json(net.require_module("looking at images")[1])
     if net.weights_hash != order["hash"]:
         raise StoreError(
             f"this atlas is of {net.name} with the weights {order['hash'][:12]} …, and those that are installed here "
@@ -187,6 +188,11 @@ def opened(order: dict[str, Any]) -> Network:
     if spec != order["input"]:
         raise StoreError(f"this atlas was made for another input of {net.name}: {order['input']}, not {spec}")
     return net
+
+
+def as_json(spec: InputSpec) -> dict[str, Any]:
+    """What a network takes in, as an atlas has it."""
+    return json.loads(json.dumps(asdict(spec)))
 
 
 def watched(net: Network) -> list[Layer]:

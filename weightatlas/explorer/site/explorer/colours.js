@@ -43,7 +43,7 @@ export function diverging(values, scale, palette = "classic") {
 /** Activations as a veil over a picture, RGBA bytes: the larger, the denser. */
 export function veil(values, scale) {
   const out = diverging(values.map((v) => Math.sign(v) * scale * 0.8), scale, "activation");
-  values.forEach((v, i) => (out[4 * i + 3] = Number.isNaN(v) ? 255 : Math.round(215 * Math.min(1, Math.abs(v) / (scale || 1)))));
+  values.forEach((v, i) => (out[4 * i + 3] = Number.isNaN(v) ? 255 : Math.round(185 * Math.min(1, Math.abs(v) / (scale || 1)))));
   return out;
 }
 

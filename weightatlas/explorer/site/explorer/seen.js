@@ -27,8 +27,8 @@ function cells({ rows, columns, centres }, [height, width]) {
 const placed = (top, left, bottom, right) => ({ top: `${100 * top}%`, left: `${100 * left}%`, height: `${100 * (bottom - top)}%`, width: `${100 * (right - left)}%` });
 const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
 
-/** "row 4, column 5 of 14 by 14" */
-export const placeWords = ([y, x], { rows, columns }) => `row ${y + 1}, column ${x + 1} of ${rows} by ${columns}`;
+/** Positions are counted from 0, as everywhere in this package: "y 3, x 4 of 14 × 14". */
+export const placeWords = ([y, x], { rows, columns }) => `y ${y}, x ${x} of ${rows} × ${columns}`;
 
 /**
  * The image. `layer` says where positions are; `values` of its map are laid over it, `words` say what they are; `at` is marked,

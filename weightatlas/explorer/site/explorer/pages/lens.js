@@ -9,7 +9,7 @@ import { choice, facts, legend, note, to, unitPicture } from "../parts.js";
 import { activationWords, layerOf, most, numbersOf, placeWords, seenPicture } from "../seen.js";
 import { stepSection } from "./lens/step.js";
 import { stepsIn, trail, withSteps } from "./lens/steps.js";
-import { unitList } from "./lens/units.js";
+import { classes, unitList } from "./lens/units.js";
 import { another, without, zone } from "./lens/zone.js";
 
 const TITLE = "On an image";
@@ -37,7 +37,7 @@ async function shown(here, seen) {
   const image = seen.image;
   const steps = stepsIn(params);
   const step = steps.at(-1);
-  const of = known(seen, params.get("of") ?? seen.last.layer);
+  const of = known(seen, params.get("of") ?? firstOf(here, seen));
   const at = step ? null : placeIn(params.get("at"), of);
   const layer = step ? known(seen, step.layer) : of;
   const explain = step && asked(live, { what: "explain", image, ...step });
@@ -57,7 +57,7 @@ async function shown(here, seen) {
     title: step ? `${name} on an image` : TITLE,
     body: [
       h("h1", null, step ? [h("span", { class: "faint" }, `${step.layer}:`), String(step.unit), h("span", { class: "faint" }, " on an image")] : TITLE),
-      h("div", { class: "lens" }, aside, h("div", { class: "rows" }, step && trail(here, steps), section, unitList(here, seen, of, list, at))),
+      h("div", { class: "lens" }, aside, h("div", { class: "rows" }, step && trail(here, steps), section, step ? null : classes(seen), unitList(here, seen, of, list, at))),
     ],
     keys: step ? { u: () => here.change(withSteps(steps.slice(0, -1))) } : {},
     shown: () => first === null && later(explain, section, (done) => {
@@ -77,6 +77,9 @@ function later(promise, place, made, here) {
   promise.then((told) => put({ told }), (error) => put({ error }));
 }
 
+/** The layer whose units are shown if nobody says: the last of the atlas that has positions. */
+const firstOf = ({ atlas }, seen) => seen.layers.findLast(([name, , rows, columns]) => atlas.rows.has(name) && rows * columns > 1)?.[0] ?? seen.last.layer;
+
 function known(seen, name) {
   const layer = layerOf(seen, name);
   if (!layer) throw new Missing(`the network has no layer ${name} whose units can be told apart`);
@@ -91,39 +94,46 @@ function placeIn(text, { rows, columns }) {
 }
 
 function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {
-  const overlaid = here.params.get("overlay") !== "off";
+  const positions = layer.rows * layer.columns > 1;
+  const overlaid = positions && here.params.get("overlay") !== "off";
   const map = step ? unit.map : list.strength;
   const values = numbersOf(map);
   const scale = most(values.filter((v) => !Number.isNaN(v)));
   const words = step ? activationWords(addressOf(step.layer, step.unit), values, layer) : `how strong ${layer.name} is as a whole, at most ${short(scale)}`;
   const place = step ? step.at : at;
   const choose = (next, keys) => here.change(step ? withSteps([...steps.slice(0, -1), { ...step, at: next }]) : { at: next.join(",") }, { replace: keys });
-  const positions = layer.rows * layer.columns > 1;
   return [
     seenPicture(seen, { layer, values: overlaid ? values : null, words, at: place, box: told?.box, choose }),
-    h("div", { class: "under" },
-      choice("overlay", [["on", "activations"], ["off", "image alone"]], overlaid ? "on" : "off", "laid over the image"),
-      positions && rowAndColumn(layer, place, choose)),
+    positions && h("div", { class: "under" },
+      choice("overlay", [["on", "activations"], ["off", "image alone"]], overlaid ? "on" : "off", "laid over the image"), rowAndColumn(layer, place, choose)),
     overlaid ? legend(scale, step ? addressOf(step.layer, step.unit) : `${layer.name}, all units together`, { colours: "activation", ends: ["negative", "positive"] }) : null,
-    step && h("div", { class: "target" }, to({ unit: addressOf(step.layer, step.unit) }, { "data-tip": `the page of ${addressOf(step.layer, step.unit)}` }, unitPicture(here.atlas, step.layer, step.unit)),
-      facts([["here", short(told?.value)], ["most", `${short(unit.most)} at (${unit.at.join(", ")})`], ["position", positions ? placeWords(step.at, layer) : null]])),
+    step && targetPart(here, step, layer, unit, told),
     facts([["file", `${seen.file[1]} × ${seen.file[0]}`], ["seen as", `${seen.size[1]} × ${seen.size[0]}`]]),
     seen.notes.length ? note(seen.notes.join("; ")) : null,
     another(here),
   ].filter(Boolean);
 }
 
+/** The unit that is explained: its picture, if there is one, and how active it is. */
+function targetPart({ atlas }, step, layer, unit, told) {
+  const name = addressOf(step.layer, step.unit);
+  const pictured = atlas.picture(step.layer, step.unit);
+  return h("div", { class: `target${pictured ? " pictured" : ""}` },
+    pictured && to({ unit: name }, { "data-tip": `the page of ${name}` }, unitPicture(atlas, step.layer, step.unit)),
+    facts([["here", told ? short(told.value) : null], ["most", `${short(unit.most)} at (${unit.at.join(", ")})`], ["position", layer.rows * layer.columns > 1 ? placeWords(step.at, layer) : null]]));
+}
+
 /** The position in numbers, for those who do not point. */
 function rowAndColumn(layer, at, choose) {
   const field = (words, axis, count) => {
-    const input = h("input", { type: "number", min: 1, max: count, value: at ? at[axis] + 1 : "", placeholder: "–", "data-key": words, on: { change: () => {
+    const input = h("input", { type: "number", min: 0, max: count - 1, value: at ? at[axis] : "", placeholder: "–", "data-key": words, on: { change: () => {
       const value = Math.round(Number(input.value));
-      if (!(value >= 1 && value <= count)) return;
+      if (input.value === "" || !(value >= 0 && value < count)) return;
       const next = at ? [...at] : [0, 0];
-      next[axis] = value - 1;
+      next[axis] = value;
       choose(next, false);
     } } });
     return h("label", null, `${words} `, input);
   };
-  return h("div", { class: "place" }, field("row", 0, layer.rows), field("column", 1, layer.columns));
+  return h("div", { class: "place" }, field("y", 0, layer.rows), field("x", 1, layer.columns));
 }

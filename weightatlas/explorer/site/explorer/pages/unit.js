@@ -6,6 +6,7 @@ import { drawnRow, row } from "../connections.js";
 import { copyButton } from "../copying.js";
 import { h } from "../dom.js";
 import { factorSection } from "../factors.js";
+import { onImage } from "../onimage.js";
 import { percent, short } from "../numbers.js";
 import { choice, empty, facts, heading, note, to, unitLink, unitPicture } from "../parts.js";
 import { pinButton, togglePin } from "../pins.js";
@@ -22,11 +23,12 @@ export async function render(here) {
   if (!at) throw new Missing(`“${params.get("unit")}” is no address of a unit, such as ${addressOf(atlas.layers[0]?.name ?? "layer", 0)}`);
   const about = atlas.unit(at);
   const by = SORTS.some(([name]) => name === params.get("sort")) ? params.get("sort") : "l2";
-  const [inputs, outputs, known, seen] = await Promise.all([
+  const [inputs, outputs, known, seen, image] = await Promise.all([
     Promise.all(atlas.into(at.layer).map((pair) => row(here, pair, "in", at.unit, by))),
     Promise.all(atlas.from(at.layer).map((pair) => row(here, pair, "out", at.unit, by))),
     about.described ? atlas.quietly(atlas.about(at.layer, "units")) : null,
     about.activations === true ? atlas.quietly(atlas.about(at.layer, "activations")) : null,
+    onImage(here, at),
   ]);
   const nearest = inputs.find((r) => !r.error && r.pair.span === 1) ?? inputs.find((r) => !r.error);
   const factors = nearest ? await factorSection(here, nearest.pair, at.unit).catch(failed("Factors")) : null;
@@ -34,7 +36,7 @@ export async function render(here) {
   const name = addressOf(at.layer, at.unit);
   return {
     title: name,
-    body: h("div", { class: "unit" }, identity(here, at, about, known, seen, picture, nearest), h("div", { class: "rows" },
+    body: h("div", { class: "unit" }, identity(here, at, about, known, seen, picture, nearest, image), h("div", { class: "rows" },
       rowsOf(here, at, inputs, by, "in"), factors, rowsOf(here, at, outputs, by, "out"), alike(here, at, known))),
     keys: keys(here, at, about, by),
     shown: picture.shown,
@@ -70,7 +72,7 @@ function rowsOf(here, at, rows, by, direction) {
   return drawn;
 }
 
-function identity(here, at, about, known, seen, picture, nearest) {
+function identity(here, at, about, known, seen, picture, nearest, image) {
   const { atlas } = here;
   const field = about.receptive_field?.size;
   const families = atlas.families.filter((f) => f.layer === at.layer && f.units.includes(at.unit));
@@ -91,7 +93,7 @@ function identity(here, at, about, known, seen, picture, nearest) {
         ["families", families.length ? families.map((f, i) => [i ? ", " : "", to({ grid: `${f.layer}:${written(f.units)}` }, null, f.name)]) : null],
       ]),
       h("div", { class: "actions" }, pinButton(here, at.layer, at.unit), copyButton("copy link", () => location.href), copyButton("copy citation", () => citation(atlas, addressOf(at.layer, at.unit)))),
-      provenance(atlas)));
+      image, provenance(atlas)));
 }
 
 /** Previous and next unit of the layer. */

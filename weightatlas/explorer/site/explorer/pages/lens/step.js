@@ -4,10 +4,11 @@ import { addressOf } from "../../addresses.js";
 import { h } from "../../dom.js";
 import { percent, short, signed } from "../../numbers.js";
 import { empty, heading, legend, mapPicture, mapWords, note, to, turn, unitPicture } from "../../parts.js";
-import { most, numbersOf, placeWords } from "../../seen.js";
+import { most, numbersOf } from "../../seen.js";
 import { METHODS, withSteps } from "./steps.js";
 
 const MAPS = { own: "weights", expanded: "expanded weights", gradient: "gradient on this image" };
+const NEAR = 0.01; // error of a sum that is as good as complete
 const BASES = { exact: "bias", gradient: "where the source is 0", integrated_gradients: "on the baseline", conductance: "on the baseline" };
 
 /** The section of a step. `told` is the server's answer, `error` why there is none; without both it is still on its way. */
@@ -15,11 +16,11 @@ export function stepSection(here, seen, steps, layer, { told = null, error = nul
   const step = steps.at(-1);
   const name = addressOf(step.layer, step.unit);
   const head = heading("Why", told ? `${name} at (${told.at.join(", ")})` : name, tools(here, seen, steps, told));
-  if (error) return h("section", { class: "step" }, head, h("p", { class: "error", role: "alert" }, error.message));
-  if (!told) return h("section", { class: "step", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
+  if (error) return h("section", { class: "reason" }, head, h("p", { class: "error", role: "alert" }, error.message));
+  if (!told) return h("section", { class: "reason", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
   const shown = scales(told);
-  return h("section", { class: "step", data: { unit: name, method: told.method } }, head, equation(told), trust(told),
-    side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), legends(told, shown), rest(told));
+  return h("section", { class: "reason", data: { unit: name, method: told.method } }, head, equation(told), trust(told),
+    side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), told.up.length + told.down.length ? legends(told, shown) : null, rest(told));
 }
 
 function tools(here, seen, steps, told) {
@@ -42,19 +43,20 @@ function tools(here, seen, steps, told) {
 
 /** value = base + contributions + residual */
 function equation(told) {
-  const term = (sign, value, words, kind) => [sign && h("span", { class: "sign" }, sign), h("span", { class: "term", data: { term: kind, value: String(value) } }, h("b", null, short(value, 4)), h("small", null, words))];
+  const term = (sign, value, words, kind) => [sign && h("span", { class: "sign" }, sign), h("span", { class: "addend", data: { term: kind, value: String(value) } }, h("b", null, short(value, 4)), h("small", null, words))];
   return h("p", { class: "sum" },
     term("", told.value, "value here", "value"), term("=", told.base, BASES[told.method], "base"), term("+", told.total, `from ${told.units} of ${told.source}`, "total"), term("+", told.residual, "not accounted for", "residual"));
 }
 
 function trust(told) {
   const { method, error, steps } = told;
-  const missing = error < 5e-5 ? "The sum can be checked: nothing is missing" : `${percent(error)} of the value is not accounted for`;
+  const missing = error < 5e-5 ? "Nothing is missing from the sum. " : `The sum misses the value by ${percent(error)}${error > NEAR ? ": what comes by ways around the source, or is curved" : ""}. `;
   const how = method === "exact" ? "Everything between is linear, so each contribution is weight × activation. " : method === "gradient" ? "Each contribution is gradient × activation, as if all between were linear around this image. " : `${METHODS[method]}, ${steps} steps from ${told.baseline}. `.replace(/^./, (c) => c.toUpperCase());
-  return note(how, `${missing}${method === "exact" ? "" : ", which paths around the source or curvature hold"}. `, alikeWords(told));
+  return note(how, missing, alikeWords(told));
 }
 
 function alikeWords({ weights, alike, why }) {
+  if (weights === "expanded" && alike === null) return "The weight maps are expanded weights; the gradient on this image is 0.";
   if (weights === "own") return "The weight maps are the layer's own weights.";
   if (weights === "gradient") return `The first maps are the gradient on this image, for there are no weights to show: ${why}.`.replace("..", ".");
   return ["The weight maps are expanded weights. They and the gradient on this image have a cosine of ", h("b", { class: "alike" }, short(alike)), alike > 0.8 ? ": here the weights tell what happened." : alike > 0.4 ? ": the weights tell a part of what happened here." : ": the weights tell little of what happened here."];
@@ -72,8 +74,11 @@ function side(here, steps, told, shown, which, title) {
   const whole = which === "up" ? told.raised : told.lowered;
   return h("section", { class: "side-of", data: { side: which } },
     h("h3", null, title, " ", h("span", { class: "faint" }, rows.length ? `${signed(sum)} of ${signed(whole)} by these ${rows.length}` : "")),
-    rows.length ? h("div", { class: "tiles" }, rows.map((one) => column(here, steps, told, shown, one))) : empty(`Nothing in ${told.source} did.`));
+    rows.length ? h("div", { class: "tiles" }, labels(told), rows.map((one) => column(here, steps, told, shown, one))) : empty(`Nothing in ${told.source} did.`));
 }
+
+/** What the rows of maps are, where there is room for it; the legends say it as well. */
+const labels = (told) => h("div", { class: "labels", "aria-hidden": "true" }, ["", MAPS[told.weights], "activation", "contribution"].map((words) => h("span", null, words)));
 
 /** A source unit: its picture, the weights, what it did on the image below them, and both multiplied. */
 function column(here, steps, told, shown, one) {
@@ -85,7 +90,9 @@ function column(here, steps, told, shown, one) {
   const map = (name, words, extra) => {
     const { rows, columns } = one[name];
     const values = numbersOf(one[name]);
-    return mapPicture({ values, rows, columns, scale: shown[name], origin, absolute: true, label: mapWords(values, rows, columns, one.name, into).replace("weights from", `${words}, from`), ...extra });
+    const picture = mapPicture({ values, rows, columns, scale: shown[name], origin, absolute: true, label: mapWords(values, rows, columns, one.name, into).replace("weights from", `${words}, from`), ...extra });
+    if (rows * columns === 1) picture.style.aspectRatio = "3"; // one colour needs no more
+    return picture;
   };
   const next = { layer: told.further, unit: one.unit, at: one.place }; // of an activation, the convolution behind it
   const tip = `${one.name}\ncontributed ${signed(one.sum)}, most at (${one.place.join(", ")})`;
@@ -104,15 +111,12 @@ function column(here, steps, told, shown, one) {
 const legends = (told, shown) => h("div", { class: "legends" },
   legend(shown.weights, MAPS[told.weights]),
   legend(shown.patch, `activations of ${told.source}`, { colours: "activation", ends: ["negative", "positive"] }),
-  legend(shown.product, "contributions: both multiplied", { ends: ["pushes down", "pushes up"] }));
+  legend(shown.product, told.method === "exact" ? "contributions: weight × activation" : "contributions", { ends: ["pushes down", "pushes up"] }));
 
 function rest(told) {
   const shown = [...told.up, ...told.down];
   const sum = shown.reduce((total, one) => total + one.sum, 0);
   const [top, left, bottom, right] = told.window;
-  const around = bottom - top < told.grid[0] || right - left < told.grid[1] ? ` Maps show rows ${top + 1} to ${bottom} and columns ${left + 1} to ${right} of the ${told.grid.join(" × ")} positions, all that contributed.` : "";
+  const around = bottom - top < told.grid[0] || right - left < told.grid[1] ? ` Maps show y ${top} to ${bottom - 1} and x ${left} to ${right - 1} of ${told.grid.join(" × ")}: all that contributed.` : "";
   return note(`Shown are ${shown.length} of ${told.units} units, ${signed(sum)} of ${signed(told.total)}; the others add ${signed(told.total - sum)}.${around}`, ...told.notes.map((words) => ` ${words[0].toUpperCase()}${words.slice(1)}.`));
 }
-
-/** Where the walk is, for the line under the image. */
-export const stepPlace = (layer, at) => (layer.rows * layer.columns > 1 ? placeWords(at, layer) : "a layer without positions");

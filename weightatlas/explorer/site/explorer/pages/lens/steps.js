@@ -35,7 +35,8 @@ export function trail(here, steps) {
   return h("nav", { class: "trail", "aria-label": "the walk so far" }, h("ol", null, steps.map((step, i) => {
     const name = addressOf(step.layer, step.unit);
     const last = i === steps.length - 1;
-    const inner = [h("span", { class: "thumb", "aria-hidden": "true" }, unitPicture(here.atlas, step.layer, step.unit, { small: true })), h("code", null, name)];
+    const pictured = here.atlas.picture(step.layer, step.unit);
+    const inner = [pictured && h("span", { class: "thumb", "aria-hidden": "true" }, unitPicture(here.atlas, step.layer, step.unit, { small: true })), h("code", null, name)];
     return h("li", null, last ? h("span", { "aria-current": "step" }, inner) : turn({ ...withSteps(steps.slice(0, i + 1)) }, { "data-key": `back to ${i}`, "data-tip": `back to ${name}` }, inner));
   })));
 }
