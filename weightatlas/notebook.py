@@ -6,9 +6,21 @@ from typing import Any
 
 from . import figures
 from .errors import WeightAtlasError
-from .records import Banding, Factors, FeatureImages, LayerGraph, LayerTable, Paths, Weights
+from .records import (
+    Attributions,
+    Banding,
+    Explanation,
+    Factors,
+    FeatureImages,
+    GradientCases,
+    LayerGraph,
+    LayerTable,
+    Paths,
+    Step,
+    Weights,
+)
 
-UNITS_SHOWN = 3
+UNITS_SHOWN, SOURCES_SHOWN = 3, 4
 
 
 def show(record: Any) -> str:
@@ -32,6 +44,13 @@ def show(record: Any) -> str:
             return figures.pathways(record, k=UNITS_SHOWN).html()
         if isinstance(record, Weights):
             return _weights(record)
+        if isinstance(record, GradientCases):
+            return figures.gradient_cases(record).html()
+        if isinstance(record, Attributions):
+            up, down = (tuple(units) for units in record.pushed(SOURCES_SHOWN))
+            record = Explanation((Step(record, None, "wa.explain finds them", float("nan"), up, down),))
+        if isinstance(record, Explanation):
+            return figures.explanation(record).html()
     except WeightAtlasError as error:
         return f"{line}<p>{figures.escape(str(error))}</p>"
     return line

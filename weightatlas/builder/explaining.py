@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..lens import attributions
+from ..lens import activations, attributions
 from ..lens.pictured import one_input
 from ..network import Network
 from ..records import Attributions, Explanation, Layer, Step, Weights, checked_count, placed
@@ -143,8 +143,6 @@ def strongest(net: Network, image: Any) -> str:
     last = next((layer for layer in reversed(list(net.layers.values())) if layer.units), None)
     if last is None:
         raise ArgumentError(f"{net.name} has no layer with units; name a unit")
-    from ..lens import activations
-
     unit = activations(net, image, [last.name]).top_units(last.name, 1)[0][0]
     return f"{last.name}:{unit}"
 

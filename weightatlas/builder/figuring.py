@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..errors import ArgumentError, unknown_name
 from ..figures import Figure
 from ..network import Network
-from . import contextual, kinds
+from . import contextual, kinds, lenses
 from .studio import Studio
 
 Kind = Literal[
@@ -29,6 +29,9 @@ Kind = Literal[
     "features",
     "connections",
     "paths",
+    "explanation",
+    "activation_grid",
+    "dataset_examples",
 ]
 
 
@@ -78,7 +81,12 @@ MAKERS: dict[Kind, Maker] = {
     "features": Maker(kinds.features_figure),
     "connections": Maker(kinds.connections_figure),
     "paths": Maker(kinds.paths_figure),
+    "explanation": Maker(lenses.explanation, ("gate", "palette", *RENDERED)),
+    "activation_grid": Maker(lenses.activation_grid, RENDERED),
+    "dataset_examples": Maker(lenses.dataset_examples, RENDERED),
 }
+#: What options are that a kind cannot do without.
+NEEDED = {"image": "an image", "images": "images, or folders of them"}
 
 
 def figure_kinds() -> dict[str, inspect.Signature]:
@@ -115,10 +123,13 @@ def figure(net: Network, kind: Kind, target: str | None = None, **options: Any) 
             - ``"connections"``: rows of maps, the strongest sources of several units of a layer; ``"paths"``: the
               pairs of units whose influence through a third layer cancels most.
             - ``"banding"``: weight banding by depth, of all layers.
+            - ``"explanation"``: why a unit fired on an image, as :func:`weightatlas.explain` tells it, the class if no
+              unit is named; ``"activation_grid"``: what a layer saw at every place of an image;
+              ``"dataset_examples"``: the crops of many images that excite units most, and how often these fire.
         target: the layer or unit that is shown; where there are two, the later one. Not for ``"banding"``.
         options: what :func:`figure_kinds` lists for the kind: ``source`` (the earlier layer or unit), ``k`` (how many),
             ``gate``, ``skip``, ``recipe``, ``seed``, ``palette``, ``images`` (on which to measure how far the weights
-            agree with the network: arrays, or paths of files and folders) and so on.
+            agree with the network, or which are looked at: arrays, or paths of files and folders) and so on.
 
     Returns:
         A figure; ``.data`` holds the numbers it shows.
@@ -139,9 +150,10 @@ def figure(net: Network, kind: Kind, target: str | None = None, **options: Any) 
         raise unknown_name("kind of figure", str(kind), MAKERS)
     maker = MAKERS[kind]
     parameters = maker.signature.parameters.values()
-    first = [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    if first and target is None:
-        raise ArgumentError(f'figure(net, "{kind}", {first[0]}) needs a {first[0]}; net.layers lists the layers')
+    first = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    if first and target is None and first[0].default is first[0].empty:
+        name = first[0].name
+        raise ArgumentError(f'figure(net, "{kind}", {name}) needs a {name}; net.layers lists the layers')
     if not first and target is not None:
         raise ArgumentError(f"the {kind} figure is of all layers; it takes no layer ({target!r} came in)")
     known = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -150,7 +162,9 @@ def figure(net: Network, kind: Kind, target: str | None = None, **options: Any) 
             raise ArgumentError(f"figure kind {kind!r} has no option {name!r}; it has {', '.join(known)}")
     missing = [f"{n}=" for n, p in known.items() if p.default is p.empty and n not in options]
     if missing:
-        words = ", ".join(f"{name}'…'" for name in missing)
-        call = f"wa.figure(net, {kind!r}, {target!r}, {words})"
-        raise ArgumentError(f"figure kind {kind!r} needs {' and '.join(missing)}, an earlier layer or unit: {call}")
+        given = [repr(kind), *([repr(target)] if target else []), *(f"{name}'…'" for name in missing)]
+        what = NEEDED.get(missing[0].rstrip("="), "an earlier layer or unit")
+        raise ArgumentError(
+            f"figure kind {kind!r} needs {' and '.join(missing)}, {what}: wa.figure(net, {', '.join(given)})"
+        )
     return maker.make(net, (target,) if target is not None else (), options)

@@ -1,5 +1,5 @@
-"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | render |
-figure | article | build | check | open | export``.
+"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | explain |
+render | figure | article | build | check | open | export``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typer
 
 import weightatlas as wa
 
-from . import building, commands, expanding, exploring, figuring, graphs, rendering
+from . import building, commands, expanding, explaining, exploring, figuring, graphs, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -45,6 +45,7 @@ for _command in (
     commands.overview,
     graphs.graph,
     expanding.expand,
+    explaining.explain,
     rendering.render,
     figuring.figure,
     figuring.article,

@@ -19,9 +19,10 @@ from .telling import WIDTH, Dark, Model, Seed, Width, line, parse_units, save, t
 #: What ``figure_kinds()`` lists, here as words so that --help need not import torch.
 KINDS = (
     "connection, small_multiples, family_grid, spatial_positions, weight_factors, factor_equation, expanded, "
-    "cancellation, neuron_card, nmf_grid, banding, weights, features, connections or paths"
+    "cancellation, neuron_card, nmf_grid, banding, weights, features, connections, paths, explanation, "
+    "activation_grid or dataset_examples"
 )
-NUMBERS = ("units", "targets", "sources")
+NUMBERS = ("units", "targets", "sources", "follow")
 
 Kind = Annotated[str, typer.Argument(help=KINDS, metavar="KIND")]
 Target = Annotated[
@@ -38,7 +39,7 @@ Count = Annotated[int | None, typer.Option("-k", "--k", help="how many are shown
 Rank = Annotated[int | None, typer.Option(help="number of factors")]
 Images = Annotated[
     list[Path] | None,
-    typer.Option(help="images, or folders of them, on which to measure agreement with the network; repeat for more"),
+    typer.Option(help="images, or folders of them: that are looked at, or agreement is measured on; repeat for more"),
 ]
 Recipe = Annotated[str | None, typer.Option(help="of pictures: display, quick or max")]
 Device = Annotated[str | None, typer.Option(help="e.g. cuda (default: cpu)")]
@@ -62,12 +63,19 @@ def figure(
     order: Annotated[str | None, typer.Option(help="of a grid: given, similarity or angle")] = None,
     rank: Rank = None,
     enough: Annotated[float | None, typer.Option(help="share that factors must explain to group by")] = None,
-    method: Annotated[str | None, typer.Option(help="of factors: posneg or semi")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="of factors: posneg or semi; of attribution: auto, exact, gradient …")
+    ] = None,
     per_unit: Annotated[bool | None, typer.Option("--per-unit", help="factorize every unit on its own")] = None,
     fold_norm: Annotated[bool | None, typer.Option(help="scale units by the batch norm that follows")] = None,
     gate: Annotated[str | None, typer.Option(help="expected, identity, batchnorm or a number")] = None,
     skip: Annotated[str | None, typer.Option(help="paths without parameters: include or exclude")] = None,
     at: Annotated[str | None, typer.Option(help="target position Y,X whose map is wanted")] = None,
+    image: Annotated[Path | None, typer.Option(help="the picture that is looked at")] = None,
+    down: Annotated[int | None, typer.Option(help="steps of an explanation")] = None,
+    follow: Annotated[str | None, typer.Option(help="source units an explanation goes on with, e.g. 17,3")] = None,
+    cells: Annotated[int | None, typer.Option(help="of an activation grid, on a side")] = None,
+    fade: Annotated[str | None, typer.Option(help="of an activation grid: faded or sized")] = None,
     images: Images = None,
     recipe: Recipe = None,
     batch: Annotated[int | None, typer.Option(help="pictures at a time")] = None,

@@ -1,10 +1,18 @@
 """Pictures of records: SVG, PNG and HTML fragments. Knows no network, writes only where ``.save`` is told."""
 
+from .activating import Fade as Fade
+from .activating import activation_grid as activation_grid
+from .activating import drawn_cells as drawn_cells
+from .activating import pooled as pooled
 from .banding import banding_plot as banding_plot
 from .cancelling import pathways as pathways
+from .casing import gradient_cases as gradient_cases
+from .casing import most_of as most_of
+from .casing import strongest_in as strongest_in
 from .connecting import Strength as Strength
 from .connecting import connection as connection
 from .connecting import small_multiples as small_multiples
+from .exemplifying import dataset_examples as dataset_examples
 from .expanding import ENOUGH as ENOUGH
 from .expanding import expanded as expanded
 from .explaining import explanation as explanation
@@ -27,12 +35,16 @@ from .page import page as page
 from .pathing import cancellation as cancellation
 from .positions import drawn_places as drawn_places
 from .positions import spatial_positions as spatial_positions
+from .reasons import METHODS as METHODS
 from .scene import escape as escape
 from .sheets import MOST_SHOWN as MOST_SHOWN
 from .sheets import contact_sheet as contact_sheet
 from .sheets import flat_colours as flat_colours
 from .strongest import UNITS_SHOWN as UNITS_SHOWN
 from .strongest import connections as connections
+from .summing import BASES as BASES
+from .summing import error_words as error_words
+from .summing import signed_numbers as signed_numbers
 from .tables import HEADERS as HEADERS
 from .tables import cells as cells
 from .tables import layer_table as layer_table

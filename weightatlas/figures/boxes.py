@@ -260,6 +260,12 @@ def centred(box: Box, width: float) -> Box:
     return Box(width, box.height, lambda scene, x, y: box.draw(scene, x + shift, y), box.axis)
 
 
+def middle(box: Box, width: float, height: float) -> Box:
+    """A box in the middle of a larger one."""
+    dx, dy = (width - box.width) / 2, (height - box.height) / 2
+    return Box(width, height, lambda scene, x, y: box.draw(scene, x + dx, y + dy), height / 2)
+
+
 def ramp(colours: np.ndarray, width: float) -> Box:
     """A colour scale ``[n, 3]``."""
     return Box(width, 10, lambda scene, x, y: scene.gradient(x, y, width, 10, colours), 5)

@@ -45,6 +45,10 @@ class Gallery:
                 )
         self._channels = channels or {}
 
+    def names(self, layer: str) -> dict[int, str]:
+        """Names of a layer's channels by number, where it is an input whose channels have names."""
+        return dict(self._channels.get(layer, {}))
+
     def of(self, layer: str, unit: int) -> Picture:
         """The picture of a unit; one that says so if there is none."""
         address = f"{layer}:{unit}"

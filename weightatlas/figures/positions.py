@@ -170,7 +170,7 @@ def _window(length: np.ndarray, spots: Sequence[Place]) -> cards.Window:
     return shown if inner else cards.Window(slice(0, h), slice(0, w), (h, w))
 
 
-def _faded(picture: Picture, strength: float, spot: Place) -> Picture:
+def faded(picture: Picture, strength: float, spot: Place) -> Picture:
     """A picture between white (0) and itself (1)."""
     words = f"row {spot[0]}, column {spot[1]}: {picture.words}, {strength:.0%} of the longest"
     if picture.colours is None:
@@ -186,7 +186,7 @@ def positions_grid(
     length = _lengths(weights, unit)
     strength = length / (length.max() or 1)
     shown = _window(length, spots)
-    faded = {s: _faded(one(positions, n), float(strength[s]), s) for n, s in enumerate(spots)}
+    shades = {s: faded(one(positions, n), float(strength[s]), s) for n, s in enumerate(spots)}
     h, w = shown.shape
     top, left = shown.start
     gap = GAP if w <= MANY else 0
@@ -196,7 +196,7 @@ def positions_grid(
     def at(spot: Place) -> Picture:
         faint = strength[spot] < LEAST_DRAWN
         words = "next to no weights here" if faint else f"{strength[spot]:.0%} of the longest, not pictured"
-        return faded.get(spot) or Picture(np.full((1, 1, 3), WHITE, np.uint8), words)
+        return shades.get(spot) or Picture(np.full((1, 1, 3), WHITE, np.uint8), words)
 
     grid = [[at((top + y, left + x)) for x in range(w)] for y in range(h)]
     lines = [boxes.row([boxes.picture_square(p, side) for p in line], gap, align="top") for line in grid]

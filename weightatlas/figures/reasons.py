@@ -89,7 +89,8 @@ def data(step: Step, shown: Scales) -> dict[str, Any]:
     return {
         "target": step.address, "at": found.at, "source": found.source, "method": found.method, "value": found.value,
         "base": found.base, "total": found.total, "residual": found.residual, "error": found.error,
-        "alike": step.alike, "up": list(step.up), "down": list(step.down), "window": found.window,
+        "alike": step.alike, "why": step.why, "instead": step.instead,
+        "names": [step.name(u) for u in units], "up": list(step.up), "down": list(step.down), "window": found.window,
         "contributions": found.by_unit[units],
         "weights": np.stack([m for m in maps if m is not None]) if units and step.weights else np.zeros(shape),
         "activations": np.stack([step.patch(u) for u in units]) if units else np.zeros(shape),

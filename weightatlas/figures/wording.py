@@ -13,7 +13,10 @@ from .gallery import Gallery
 from .grids import noted
 
 #: Notes that repeat what the fields of weights say; captions tell it from the fields.
-TOLD = re.compile(r"\d+ \S+ (read|with) |the map of target position|paths without parameters are left out")
+TOLD = re.compile(
+    r"\d+ \S+ (read|with) |the map of target position|paths without parameters are left out|"
+    "images were brought to the network by"
+)
 
 
 def told(text: str, said: Sequence[str], provenance: Provenance) -> str:

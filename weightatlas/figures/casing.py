@@ -1,0 +1,193 @@
+"""The different ways in which one unit comes to fire, a row each: what it reads in that case, and examples of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..records import GradientCases, checked_count
+from . import boxes, cards, layout
+from .boxes import Box, Picture
+from .composing import composed
+from .connecting import glued_card
+from .figure import Figure
+from .gallery import Gallery, Images
+from .grids import sign_words
+from .imaging import visible_image
+from .layout import GAP, magnitude
+from .maps import LEAST, Maps, check_finite, off_centre
+from .theme import Palette, check_choice
+from .wording import about_pictures, percent, several
+
+PORTRAIT, COLUMN, CROP = (84, 168), 104, 72  # pixels
+BESIDE = 320  # pixels that cases need beside the unit
+MAPS = 0.62  # of a case's width, for its maps
+
+
+def gradient_cases(
+    found: GradientCases,
+    images: Images = None,
+    crops: Mapping[int, Sequence[np.ndarray]] | None = None,
+    *,
+    k: int = 4,
+    channel_names: Sequence[str] = ("red", "green", "blue"),
+    palette: Palette = "classic",
+) -> Figure:
+    """A unit, and a row for each case: its share, the source units that matter most in it, and examples of it.
+
+    Args:
+        found: from :func:`weightatlas.gradient_cases`.
+        images: feature visualizations of the target and of the source's units.
+        crops: of each case, by its place: uint8 ``[h, w, C]`` of the examples with most of it, most first; see
+            :func:`most_of`.
+        k: source units of each case.
+        channel_names: of the crops, and of the source units where the source is the image.
+        palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
+
+    Returns:
+        A figure with one scale. ``data`` has ``shares`` ``[K]``, ``units`` ``[K, k]``, ``maps`` ``[K, k, H, W]``,
+        ``alike`` ``[K, K]``, ``examples`` (places of the examples with most of each case), ``scale`` and ``window``.
+
+    Raises:
+        ArgumentError: for another ``k`` or palette.
+        WeightValuesError: for gradients that are NaN or infinite.
+
+    Source: Voss et al., "Visualizing Weights", Distill 2021, Figures 11 and 12 (cases in which a unit fires).
+    """
+    check_choice("palette", palette, Palette)
+    check_finite(found.cases, f"the cases of {found.target}:{found.unit}")
+    units = [strongest_in(found, case, checked_count(k, "source units")) for case in range(len(found.cases))]
+    maps = [found.cases[case][list(chosen)] for case, chosen in enumerate(units)]
+    everything = np.concatenate(maps)
+    shown = cards.window(everything, LEAST)
+    origin = tuple(o + s for o, s in zip(found.origin, shown.start, strict=True))
+    own = off_centre(cards.own_block(shown.shape, origin, found.stride), shown)
+    drawn = Maps(float(np.abs(everything).max(initial=0)), palette, shown, own)
+    pictures = Gallery(images, {"input": dict(enumerate(channel_names))})
+    address = f"{found.target}:{found.unit}"
+    shots = {case: [visible_image(c, channel_names) for c in cut] for case, cut in (crops or {}).items()}
+
+    def body(room: float) -> Box:
+        side = min(max(room * 0.24, PORTRAIT[0]), PORTRAIT[1])
+        picture = pictures.of(found.target, found.unit)
+
+        def cases(wide: float) -> Box:
+            rows = [
+                _case(found, n, units[n], shots.get(n, []), (pictures, drawn, wide)) for n in range(len(found.cases))
+            ]
+            return boxes.column(rows, 2 * GAP)
+
+        if picture.colours is None:
+            return cases(room)
+        target = boxes.labelled(boxes.photo(picture, side), layout.fitting_labels([address], side)[0])
+        return boxes.beside(target, cases, room, BESIDE)
+
+    return composed(
+        (address, f"{several(len(found.cases), 'case')} of {several(len(found.loadings), 'example')}"),
+        body,
+        drawn.legend,
+        title=f"The cases in which {address} fires",
+        caption=_caption(found, palette, bool(shots)),
+        said=[*about_pictures(pictures), *shown.left_out],
+        provenance=found.provenance,
+        alt=" ".join(_words(found, n, chosen) for n, chosen in enumerate(units)),
+        data={
+            "shares": found.shares, "units": [list(u) for u in units], "maps": maps, "alike": found.alike,
+            "examples": [most_of(found, n, len(shots.get(n, [])) or 1) for n in range(len(found.cases))], **drawn.data,
+        },
+    )  # fmt: skip
+
+
+def strongest_in(found: GradientCases, case: int, k: int) -> list[int]:
+    """The source units with the largest maps (L2 norm) in a case, strongest first; none without any gradient."""
+    power = np.square(found.cases[case], dtype=np.float64).sum(axis=(1, 2))
+    order = np.argsort(-power, kind="stable")[:k]
+    return [int(u) for u in order if power[u] > 0]
+
+
+def most_of(found: GradientCases, case: int, count: int) -> list[int]:
+    """Places of the examples in which a case has most of the gradient, most first.
+
+    An example's share of a case is its loading times the case's norm, over the sum of these.
+    """
+    if not 0 <= case < len(found.cases):
+        raise ArgumentError(f"there is no case {case}; there are 0 … {len(found.cases) - 1}")
+    norms = np.linalg.norm(found.cases.reshape(len(found.cases), -1).astype(np.float64), axis=1)
+    parts = found.loadings * norms
+    whole = parts.sum(axis=1)
+    share = parts[:, case] / np.where(whole > 0, whole, 1)
+    # among those that are wholly of one case, the strongest gradient first
+    order = sorted(range(len(share)), key=lambda n: (-round(float(share[n]), 2), -float(parts[n, case])))
+    return [n for n in order[:count] if share[n] > 0]
+
+
+def _case(
+    found: GradientCases,
+    case: int,
+    units: Sequence[int],
+    crops: Sequence[np.ndarray],
+    look: tuple[Gallery, Maps, float],
+) -> Box:
+    """A case's share, its strongest source units glued to their maps, and examples."""
+    pictures, drawn, room = look
+    names = [_name(found, u, pictures) for u in units]
+    beside = bool(crops) and room >= 1.4 * BESIDE
+    wide = room * MAPS if beside else room
+    columns, side = cards.columns_for(max(len(units), 1), wide, COLUMN)
+    labels = layout.fitting_labels(names, side)
+    made = []
+    for unit, name, label in zip(units, names, labels, strict=True):
+        values = found.cases[case, unit]
+        picture = pictures.of(found.source, unit)
+        card = (
+            glued_card(picture, values, drawn, side, name)
+            if picture.colours is not None
+            else drawn.card(values, name, side)
+        )
+        made.append(boxes.labelled(card, label))
+    title = boxes.text(f"case {case + 1}: {percent(float(found.shares[case]))}", 13, "ink", bold=True)
+    maps = boxes.column([title, boxes.lines(made, columns * (side + GAP))], GAP)
+    if not crops:
+        return maps
+
+    def examples(rest: float) -> Box:
+        across = max(int((rest + GAP) // (CROP + GAP)), 1)
+        each = min((rest - GAP * (across - 1)) / across, CROP)
+        tiles = [boxes.picture_square(Picture(c, f"an example of case {case + 1}"), each) for c in crops]
+        head = boxes.text("examples", 13)
+        return boxes.column([head, boxes.lines(tiles, rest, GAP * 0.6, GAP * 0.6)], GAP)
+
+    if beside:
+        fixed = boxes.Box(wide, maps.height, maps.draw, maps.axis)
+        return boxes.row([fixed, examples(room - wide - 2 * GAP)], 2 * GAP, align="top")
+    return boxes.column([maps, examples(room)], GAP)
+
+
+def _name(found: GradientCases, unit: int, pictures: Gallery) -> str:
+    """A source unit's address, or the channel of the image that it is."""
+    names = pictures.names(found.source)
+    return names.get(unit, f"{found.source}:{unit}")
+
+
+def _words(found: GradientCases, case: int, units: Sequence[int]) -> str:
+    """A case in words."""
+    sums = [float(found.cases[case, u].sum()) for u in units]
+    listed = ", ".join(f"{found.source}:{u} ({magnitude(s)})" for u, s in zip(units, sums, strict=True))
+    return f"Case {case + 1}, {percent(float(found.shares[case]))} of the gradients: {listed}."
+
+
+def _caption(found: GradientCases, palette: Palette, crops: bool) -> str:
+    """What is shown, and how far the cases tell the gradients."""
+    count, k = len(found.loadings), len(found.cases)
+    text = (
+        f"Gradients of {found.target}:{found.unit} by {found.source} on the {several(count, 'example')} that excite it "
+        f"most, as mixtures of {several(k, 'case')}, which hold {percent(found.explained)} of their squares (at most "
+        f"{percent(found.bound)}); {sign_words(palette)}."
+    )
+    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    if pairs:
+        i, j = min(pairs, key=lambda p: float(found.alike[p]))
+        text += f" Cases {i + 1} and {j + 1} are least alike: cosine {float(found.alike[i, j]):.2f}."
+    return text + (" The crops are those with most of each case." if crops else "")
