@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..network import Network, from_input
-from ..records import Activations, Layer, checked_count
+from ..records import Activations, Layer
 from .collection import Photos, photos_from
 from .streaming import BATCH, outputs, with_units
 
@@ -63,7 +63,7 @@ def activations(
     """
     wanted = with_units(net, checked_layers(layers))
     photos = checked_photos(net, images)
-    size = checked_count(batch, "images at a time")
+    size = checked_batch(batch)
     _, spec = net.require_module("running images")
     sizes = {call.name: call.output for call in net.observation.calls}
     pictures = math.prod(spec.shape) if len(spec.shape) == 3 else 0
@@ -99,6 +99,17 @@ def checked_layers(layers: Any) -> list[str]:
     if not isinstance(names, Sequence) or not names or not all(isinstance(n, str) for n in names):
         raise ArgumentError(f"layers={layers!r}: give a layer's name, or a list of names")
     return list(dict.fromkeys(names))
+
+
+def checked_batch(batch: Any) -> int:
+    """A number of images that are run at a time.
+
+    Raises:
+        ArgumentError: if it is no integer, or less than 1.
+    """
+    if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
+        raise ArgumentError(f"batch={batch!r} is no number of images at a time; give an integer of at least 1")
+    return batch.__index__()
 
 
 def checked_photos(net: Network, images: Any, *, skip_damaged: bool = False) -> Photos:

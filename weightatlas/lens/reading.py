@@ -77,8 +77,8 @@ def read_image(source: Source, mode: str, most_pixels: int | None = None) -> np.
 
     It is turned upright as its EXIF data say, and laid on white where it is transparent. Grey values of 16 bits are
     rounded to 8; of 16-bit colours the decoder keeps the upper 8 bits. Of moving pictures the first frame is taken.
-    Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one; a JPEG's inks are
-    taken as inverted if it says that it is Adobe's.
+    Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one. Inks of a JPEG
+    are taken as inverted where it says that it is Adobe's.
 
     Args:
         source: a path, the bytes of a file, or a binary file.

@@ -134,9 +134,10 @@ def with_units(net: Network, layers: Sequence[str]) -> list[Layer]:
     """Layers by name, each once; their units can be told apart.
 
     Raises:
-        ArgumentError: for a layer without an axis of channels.
+        ArgumentError: for a layer without an axis of channels, or a checkpoint, which cannot be run.
         UnknownNameError: for a layer that does not exist.
     """
+    net.require_module("running images")
     wanted = [net.layers[n] for n in dict.fromkeys(layers)]
     for layer in wanted:
         if layer.axes.count("C") != 1 or layer.axes[:1] != ("N",):

@@ -21,7 +21,7 @@ from ..network import Network
 from ..records import DatasetExamples, Provenance, checked_count
 from .collection import Photos
 from .histograms import Histogram
-from .mapping import Progress, checked_layers, checked_photos
+from .mapping import Progress, checked_batch, checked_layers, checked_photos
 from .streaming import BATCH, Activity, activity, with_units
 
 #: Writing takes no more than this share of the time: a survey of many units is not written after every part.
@@ -80,7 +80,7 @@ def dataset_examples(
         (True, 2)
     """
     wanted = [layer.name for layer in with_units(net, checked_layers(layers))]
-    k, batch = checked_count(k, "images to keep for each unit"), checked_count(batch, "images at a time")
+    k, batch = checked_count(k, "images to keep for each unit"), checked_batch(batch)
     if progress is not None and not callable(progress):
         raise ArgumentError(f"progress={progress!r} cannot be called; it is told (images done, images in all)")
     file = None if save is None else DatasetExamples.writable(save)
