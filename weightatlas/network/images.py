@@ -134,4 +134,4 @@ def _middle(image: Tensor, axis: int, size: int, wanted: int) -> Tensor:
     shares = (1 - (places - centres[:, None]).abs() / reach).clamp(min=0)
     shares = (shares / shares.sum(1, keepdim=True)).to(image.dtype)  # [wanted, places]
     part = image.narrow(axis, first, last - first)
-    return torch.tensordot(part, shares, dims=([axis], [1])).movedim(-1, axis)
+    return (part.movedim(axis, -1) @ shares.T).movedim(-1, axis)

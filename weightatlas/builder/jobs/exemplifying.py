@@ -7,6 +7,7 @@ in their order, so that the result is the same however they were made.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def together(context: Context, job: Job) -> Activity:
         place = about["layers"].index(layer)
         start = sum(about["units"][:place])
         rows = slice(start, start + about["units"][place])
-        arrays = {name: group.whole(name)[rows] for name in (*_VECTORS, *_LISTS)}
+        arrays: dict[str, Any] = {name: group.whole(name)[rows] for name in (*_VECTORS, *_LISTS)}
         one = Activity(layer=layer, count=about["counts"][place], **arrays)
         found = one if found is None else found.with_more(one)
     if found is None:
