@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .builder import explain as explain
     from .builder import figure as figure
     from .builder import figure_kinds as figure_kinds
+    from .builder import gradient_cases as gradient_cases
     from .builder import overview as overview
     from .errors import WeightAtlasError as WeightAtlasError
     from .errors import WeightAtlasWarning as WeightAtlasWarning
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .records import DatasetExamples as DatasetExamples
     from .records import Factors as Factors
     from .records import FeatureImages as FeatureImages
+    from .records import GradientCases as GradientCases
     from .records import Weights as Weights
     from .records import agreement as agreement
     from .store import Atlas as Atlas
@@ -82,6 +84,8 @@ _HOMES = {
     "dataset_examples": "lens",
     "DatasetExamples": "records",
     "attributions": "lens",
+    "gradient_cases": "builder",
+    "GradientCases": "records",
     "Attributions": "records",
     "Weights": "records",
     "factorize": "factor",
@@ -124,6 +128,8 @@ __all__ = [
     "dataset_examples",
     "DatasetExamples",
     "attributions",
+    "gradient_cases",
+    "GradientCases",
     "Attributions",
     "Weights",
     "factorize",

@@ -1,6 +1,7 @@
 """The only part in which stages meet: a network in, figures and pages out."""
 
 from .article import article as article
+from .cases import gradient_cases as gradient_cases
 from .explaining import explain as explain
 from .figuring import figure as figure
 from .figuring import figure_kinds as figure_kinds

@@ -5,6 +5,10 @@ from .collection import Photos as Photos
 from .collection import photos_from as photos_from
 from .cropping import box as box
 from .cropping import crops as crops
+from .differentiating import Example as Example
+from .differentiating import gradients as gradients
+from .differentiating import reads_alike as reads_alike
+from .differentiating import unit_maps as unit_maps
 from .mapping import activations as activations
 from .reading import picture_from as picture_from
 from .reading import picture_notes as picture_notes

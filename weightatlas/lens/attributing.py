@@ -225,14 +225,12 @@ class _Question:
         read, axes = self.read, self._input_axes() if place.source is None else axes_of(self.net, place.source)
         if place.places is not None and place.source is not None:
             read = Probe(self.net, place.source, self.layer.name, self.unit).source_on(self.inputs)
-            parts = (gathered(t, place.places, read.shape) for t in (found.values, found.weights))
-            found = Contributions(*parts, found.base)
+            laid = [gathered(t, place.places, read.shape) for t in (found.values, found.weights)]
+            found = Contributions(laid[0], laid[1], found.base)
         maps = [array(as_maps(t, axes)[0]) for t in (found.values, read, found.weights)]
         if self.read.dtype in (torch.float16, torch.bfloat16):
             notes += (f"the network computes in {str(self.read.dtype).removeprefix('torch.')}: hence the residual",)
-        return self._recorded(
-            maps, place.name, "exact", found.base, "nothing: without its input the bias is left", notes
-        )
+        return self._recorded(maps, place.name, "exact", found.base, "the bias alone", notes)
 
     def _input_axes(self) -> tuple[str, ...]:
         """The axes of what the module reads."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ def integrated_gradients(probe: Probe, inputs: Tensor, baseline: Tensor, value: 
 
     method = LayerIntegratedGradients(probe, probe.tap, multiply_by_inputs=True)
 
-    def once(count: int) -> Tensor:
+    def once(count: int) -> Any:
         with probe.shared():
             return method.attribute(inputs, baseline, n_steps=count, internal_batch_size=_batch(inputs, count))
 
@@ -70,7 +71,7 @@ def conductance(probe: Probe, inputs: Tensor, baseline: Tensor, value: float, st
 
     method = LayerConductance(probe, probe.tap)
 
-    def once(count: int) -> Tensor:
+    def once(count: int) -> Any:
         # one more evaluation than steps, and two at least at a time: captum takes differences of neighbours
         return method.attribute(inputs, baseline, n_steps=count, internal_batch_size=_batch(inputs, count + 1))
 
@@ -92,9 +93,7 @@ def _ends(probe: Probe, inputs: Tensor, baseline: Tensor) -> tuple[float, float]
     return float(probe.run(baseline)[0]), probe.value_with(inputs, source)
 
 
-def _refined(
-    once: Callable[[int], Tensor], steps: int, wanted: float | None, scale: float
-) -> tuple[Tensor, int, float]:
+def _refined(once: Callable[[int], Any], steps: int, wanted: float | None, scale: float) -> tuple[Tensor, int, float]:
     """Values with as many steps as it takes for their sum to settle; how many, and what the sum still misses.
 
     Without a wanted sum, two numbers of steps must agree.
@@ -123,7 +122,7 @@ def _notes(asked: int, steps: int, missing: float, around: float, value: float) 
     return tuple(notes)
 
 
-def _quietly(run: Callable[[], Tensor]) -> Tensor:
+def _quietly(run: Callable[[], Any]) -> Tensor:
     """What captum gives; it warns about inputs that it makes ready itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*required_grads has been set automatically.*")

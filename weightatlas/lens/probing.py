@@ -132,7 +132,9 @@ class Probe:
 
     def _callable(self, module: nn.Module) -> Any:
         clones = self._clones
-        return module if clones is None else lambda inputs: functional_call(module, clones, (inputs,))
+        if clones is None:
+            return module
+        return lambda inputs: functional_call(module, clones, (inputs,))
 
     def _unreached(self) -> ArgumentError:
         return ArgumentError(
@@ -143,7 +145,11 @@ class Probe:
     @contextmanager
     def held(self, take: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
         """While this lasts, the source is seen, or replaced by what ``take`` gives."""
-        handle = self.tap.register_forward_hook(lambda module, args, output: take(output))
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            return take(output)
+
+        handle = self.tap.register_forward_hook(hook)
         try:
             yield
         finally:

@@ -3,8 +3,8 @@
 Two ways to tell. Both tensors are one piece of memory that nothing wrote to in between: then their strides tell. Or
 the layer's output is replaced by labels, and each label is looked for in what the module reads, twice:
 
-    out    3 −1  2 −4      →  flatten, permute, pad, repeat   →   read   0 2 −4 3 −1        every label is still there
-    out   −2  4 −1  3      →  with other labels and signs                0 −1 3 −2 4        at the same place: rearranged
+    out    3 −1  2 −4     →  flatten, permute, pad, repeat  →  read   0 2 −4 3 −1     every label is still there,
+    out   −2  4 −1  3     →  other labels and signs         →  read   0 −1 3 −2 4     and at the same place
 
 A ReLU loses the negative ones, a pooling takes another place, a sum or scale gives other numbers.
 """
@@ -36,9 +36,9 @@ class Reading:
         self.net, self.source, self.target, self.inputs = net, source, target, inputs
 
     def places(self) -> Tensor | None:
-        """For each element that the module reads, its flat place in the layer's output; ``None`` if there is more to it.
+        """For each element that the module reads, its flat place in the layer's output.
 
-        Elements that are padding have −1.
+        Elements that are padding have −1; ``None`` if what lies between does more than rearrange.
         """
         made: list[Tensor] = []
         versions: list[int] = []

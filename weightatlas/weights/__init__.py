@@ -10,3 +10,5 @@ from .paths import strongest_middles as strongest_middles
 from .rules import register_rule as register_rule
 from .sources import reads as reads
 from .truth import expected_gradient as expected_gradient
+from .windows import Window as Window
+from .windows import window as window
