@@ -32,6 +32,7 @@ Kind = Literal[
     "explanation",
     "activation_grid",
     "dataset_examples",
+    "gradient_cases",
 ]
 
 
@@ -84,6 +85,7 @@ MAKERS: dict[Kind, Maker] = {
     "explanation": Maker(lenses.explanation, ("gate", "palette", *RENDERED)),
     "activation_grid": Maker(lenses.activation_grid, RENDERED),
     "dataset_examples": Maker(lenses.dataset_examples, RENDERED),
+    "gradient_cases": Maker(lenses.gradient_cases, ("palette", *RENDERED)),
 }
 #: What options are that a kind cannot do without.
 NEEDED = {"image": "an image", "images": "images, or folders of them"}
@@ -125,7 +127,8 @@ def figure(net: Network, kind: Kind, target: str | None = None, **options: Any) 
             - ``"banding"``: weight banding by depth, of all layers.
             - ``"explanation"``: why a unit fired on an image, as :func:`weightatlas.explain` tells it, the class if no
               unit is named; ``"activation_grid"``: what a layer saw at every place of an image;
-              ``"dataset_examples"``: the crops of many images that excite units most, and how often these fire.
+              ``"dataset_examples"``: the crops of many images that excite units most, and how often these fire;
+              ``"gradient_cases"``: the different ways in which a unit comes to fire.
         target: the layer or unit that is shown; where there are two, the later one. Not for ``"banding"``.
         options: what :func:`figure_kinds` lists for the kind: ``source`` (the earlier layer or unit), ``k`` (how many),
             ``gate``, ``skip``, ``recipe``, ``seed``, ``palette``, ``images`` (on which to measure how far the weights

@@ -11,14 +11,18 @@ from .. import figures, lens
 from ..errors import ArgumentError
 from ..factor import factorize
 from ..figures import Fade, Figure
-from ..lens import activations, photos_from
+from ..lens import Photos, activations, photos_from
 from ..lens.pictured import one_input
-from ..records import Explanation, checked_count
+from ..network import from_input
+from ..records import Explanation, GradientCases, checked_count
+from .cases import EXAMPLES as EXAMPLES_OF_CASES
+from .cases import gradient_cases as cases_of
 from .explaining import SOURCES, centres, explain
+from .pictures import IMAGE_AXES
 from .studio import Studio
 
 GROUPS = 4
-EXAMPLES = 9  # crops of a unit
+EXAMPLES, CROPS = 9, 6  # crops of a unit, of a case
 SHOWN = 4  # units, if nobody says which
 Method = Literal["auto", "exact", "gradient", "integrated_gradients", "conductance"]
 
@@ -100,3 +104,43 @@ def dataset_examples(
     return figures.dataset_examples(
         found, layer, chosen, cuts, studio.pictures.units(layer, chosen), channel_names=spec.channel_names
     )
+
+
+def gradient_cases(
+    studio: Studio,
+    target: str,
+    *,
+    images: Any,
+    source: str | None = None,
+    cases: int = 2,
+    k: int = SOURCES,
+    examples: int = EXAMPLES_OF_CASES,
+) -> Figure:
+    """The ways in which a unit comes to fire, each with its source units and examples; target is a unit."""
+    layer, unit = studio.unit(target, "target")
+    before = studio.layer(source, "source") if source is not None else None
+    photos = photos_from(studio.net, images)
+    if photos is None:
+        raise ArgumentError("images= is needed: cases are of examples")
+    found = cases_of(studio.net, before, f"{layer}:{unit}", photos, cases, examples=examples, seed=studio.seed)
+    crops, names = _cut(studio, found, photos), studio.net.require_module("cases")[1].channel_names
+    asked: dict[str, Any] = {"k": k, "channel_names": names, "palette": studio.palette}
+    figures.gradient_cases(found, None, crops, **asked)  # refuses before anything is rendered
+    sources = {u for case in range(len(found.cases)) for u in figures.strongest_in(found, case, k)}
+    pictures = [*studio.pictures.units(layer, [unit]), *studio.pictures.units(found.source, sources)]
+    return figures.gradient_cases(found, pictures, crops, **asked)
+
+
+def _cut(studio: Studio, found: GradientCases, photos: Photos) -> dict[int, list[np.ndarray]]:
+    """Of each case, crops of the examples with most of it; none of inputs that are no images."""
+    _, spec = studio.net.require_module("crops")
+    if len(spec.shape) != IMAGE_AXES:
+        return {}
+    layer, made = studio.net.layers[found.target], {}
+    for case in range(len(found.cases)):
+        made[case] = []
+        for row in figures.most_of(found, case, CROPS):
+            seen = from_input(photos.tensor(studio.net, [int(found.images[row])]), spec)[0]
+            top, left, bottom, right = lens.box(layer, found.places[row].tolist(), spec.grid)
+            made[case].append(seen[top:bottom, left:right].copy())
+    return made

@@ -20,7 +20,7 @@ from .telling import WIDTH, Dark, Model, Seed, Width, line, parse_units, save, t
 KINDS = (
     "connection, small_multiples, family_grid, spatial_positions, weight_factors, factor_equation, expanded, "
     "cancellation, neuron_card, nmf_grid, banding, weights, features, connections, paths, explanation, "
-    "activation_grid or dataset_examples"
+    "activation_grid, dataset_examples or gradient_cases"
 )
 NUMBERS = ("units", "targets", "sources", "follow")
 
@@ -76,6 +76,8 @@ def figure(
     follow: Annotated[str | None, typer.Option(help="source units an explanation goes on with, e.g. 17,3")] = None,
     cells: Annotated[int | None, typer.Option(help="of an activation grid, on a side")] = None,
     fade: Annotated[str | None, typer.Option(help="of an activation grid: faded or sized")] = None,
+    cases: Annotated[int | None, typer.Option(help="in which a unit comes to fire")] = None,
+    examples: Annotated[int | None, typer.Option(help="that cases are found in")] = None,
     images: Images = None,
     recipe: Recipe = None,
     batch: Annotated[int | None, typer.Option(help="pictures at a time")] = None,

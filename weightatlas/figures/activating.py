@@ -109,6 +109,7 @@ def activation_grid(
         raise ArgumentError(f"groups of shape {groups.space.shape} are not of these maps, [1, {maps.shape[1:]}, K]")
     length = np.sqrt(np.square(values).sum(axis=0))
     pixels = visible_image(seen.images[image], seen.channel_names)
+    pictures = of_factors(group_images, groups.rank) if groups is not None else []
     grid = Grid(maps.shape[1:], pixels.shape[:2], tuple(centres))
 
     def body(room: float) -> Box:
@@ -117,9 +118,8 @@ def activation_grid(
         cut = boxes.beside(photo, lambda rest: _grid(length, spots, positions, fade, rest), room, 240)
         if groups is None:
             return cut
-        return boxes.beside(
-            cut, lambda rest: _groups(groups, group_images, pixels, grid, rest), room, 2 * GROUP[1] + GAP
-        )
+        told = [(of, groups.space[0, :, :, n], float(groups.shares[n])) for n, of in enumerate(pictures)]
+        return boxes.beside(cut, lambda rest: _groups(told, pixels, grid, rest), room, 2 * GROUP[1] + GAP)
 
     h, w = length.shape
     size = f"{h} × {w} cells of {block} × {block} positions" if block > 1 else f"{h} × {w} positions"
@@ -175,15 +175,14 @@ def _grid(
     return boxes.column(lines, BETWEEN)
 
 
-def _groups(groups: Factors, pictures: FeatureImages | None, pixels: np.ndarray, grid: Grid, room: float) -> Box:
-    """Each group's picture glued to where it is on the image, and its share."""
-    columns, side = cards.columns_for(min(groups.rank, max(int(room // GROUP[0]) - 1, 1), ACROSS), room, GROUP[1])
+def _groups(groups: Sequence[tuple[Picture, np.ndarray, float]], pixels: np.ndarray, grid: Grid, room: float) -> Box:
+    """Each group's picture over where it is on the image, and its share."""
+    across = min(len(groups), max(int(room // GROUP[0]) - 1, 1), ACROSS)
+    columns, side = cards.columns_for(across, room, GROUP[1])
     made = []
-    for n, picture in enumerate(of_factors(pictures, groups.rank)):
-        lit = spotlight(pixels, groups.space[0, :, :, n], grid)
-        where = boxes.photo(Picture(lit, f"where group {n + 1} is"), side)
-        parts = [boxes.photo(picture, side), where] if pictures is not None else [where]
-        share = f"{percent(float(groups.shares[n]))}"
-        made.append(boxes.labelled(boxes.column(parts, 3), f"group {n + 1}", share, mono=False))
+    for n, (picture, values, share) in enumerate(groups):
+        where = boxes.photo(Picture(spotlight(pixels, values, grid), f"where group {n + 1} is"), side)
+        parts = [boxes.photo(picture, side), where] if picture.colours is not None else [where]
+        made.append(boxes.labelled(boxes.column(parts, 3), f"group {n + 1}", percent(share), mono=False))
     title = boxes.text("Groups that its places share", 14, "ink", bold=True, room=room)
     return boxes.column([title, boxes.lines(made, columns * (side + GAP))], GAP)
