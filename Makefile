@@ -53,6 +53,7 @@ bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/agreement.py
 	$(BIN)/python benchmarks/atlas.py
 	$(BIN)/python benchmarks/explorer.py
+	$(BIN)/python benchmarks/lens.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'

@@ -49,13 +49,17 @@ def widened(counts: np.ndarray, steps: np.ndarray, wider: np.ndarray) -> np.ndar
         array([[0, 3, 7, 0]])
     """
     double = np.round(np.log2(wider / steps)).astype(np.int64)
-    if not double.any():
+    rows = np.flatnonzero(double)
+    if not len(rows):
         return counts
-    units, bins = counts.shape
+    bins = counts.shape[1]
     # shifting rounds down, below 0 too; so far that all is in bins −1 and 0 is far enough
-    place = ((np.arange(bins) - bins // 2)[None] >> np.minimum(double, 62)[:, None]) + bins // 2
-    out = np.zeros_like(counts)
-    np.add.at(out, (np.arange(units)[:, None], place), counts)
+    place = ((np.arange(bins) - bins // 2)[None] >> np.minimum(double[rows], 62)[:, None]) + bins // 2
+    place += np.arange(len(rows))[:, None] * bins
+    out = counts.copy()
+    # sums in double precision are exact up to 2^53 counts
+    merged = np.bincount(place.ravel(), counts[rows].ravel(), minlength=len(rows) * bins)
+    out[rows] = merged.reshape(len(rows), bins).astype(np.int64)
     return out
 
 
