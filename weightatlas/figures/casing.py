@@ -183,8 +183,8 @@ def _caption(found: GradientCases, palette: Palette, crops: bool) -> str:
     count, k = len(found.loadings), len(found.cases)
     text = (
         f"Gradients of {found.target}:{found.unit} by {found.source} on the {several(count, 'example')} that excite it "
-        f"most, each scaled to length 1, as mixtures of {several(k, 'case')}, which hold {percent(found.explained)} of their squares (at most "
-        f"{percent(found.bound)}); {sign_words(palette)}."
+        f"most, each scaled to length 1, as mixtures of {several(k, 'case')}, which hold {percent(found.explained)} of "
+        f"their squares (at most {percent(found.bound)}); {sign_words(palette)}."
     )
     pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
     if pairs:

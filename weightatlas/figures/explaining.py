@@ -77,10 +77,20 @@ def explanation(found: Explanation, images: Images = None, *, palette: Palette =
         body,
         title=f"Why {found[0].address} fired",
         caption=reasons.caption(found, palette),
-        said=[*reasons.said(found), *about_pictures(pictures)],
+        said=[*reasons.said(found), *_trimmed(parts), *about_pictures(pictures)],
         provenance=first.provenance,
         alt=reasons.alt(found),
         data={"steps": [reasons.data(part.step, part.shown) for part in parts]},
+    )
+
+
+def _trimmed(parts: Sequence[Part]) -> list[str]:
+    """What of the windows is not drawn."""
+    cut = [f"of {p.step.address}" for p in parts if p.shown.shown.left_out]
+    return (
+        [f"maps {', '.join(cut)} show the inner part, with 99% of the squares of weights and contributions"]
+        if cut
+        else []
     )
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from ..records import Step
 from . import boxes, cards, layout
 from .boxes import Box
+from .cards import Window
 from .gallery import Gallery
 from .layout import GAP, LABEL_SIZE, RADIUS, Tile, magnitude
+from .maps import LEAST
 from .scene import Scene
 from .summing import signed_numbers
 from .theme import Palette, activation, diverging
@@ -35,6 +37,7 @@ class Scales:
         weights, activation, contribution: magnitudes; weights 0 where there are none.
         signed: whether any activation that is shown is negative.
         palette: of weights and contributions.
+        shown: the part of the window that is drawn: nearly all of the weights and contributions lie in it.
     """
 
     weights: float
@@ -42,6 +45,7 @@ class Scales:
     contribution: float
     signed: bool
     palette: Palette
+    shown: Window
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -50,7 +54,7 @@ class Scales:
 
     def tile(self, row: str, values: np.ndarray, words: str) -> Tile:
         """A map of a row in its colours."""
-        scale = getattr(self, row)
+        scale, values = getattr(self, row), self.shown.of(values)
         reach = f"{magnitude(float(values.min()))} to {magnitude(float(values.max()))}" if values.size else "nothing"
         colours = activation(values, scale) if row == "activation" else diverging(values, scale, self.palette)
         return Tile(colours, "", f"{row} of {words}, {reach}")
@@ -69,17 +73,26 @@ class Scales:
 
 
 def scales(step: Step, palette: Palette) -> Scales:
-    """The scales of everything that is shown of a step."""
+    """The scales of everything that is shown of a step; what a residual stream carries on may go beyond them."""
     units = [*step.up, *step.down]
+    units = [u for u in units if not step.carried(u)] or units
     maps = [step.weight_map(u) for u in units] if step.weights is not None else []
-    patches, products = [step.patch(u) for u in units], [step.product(u) for u in units]
+    patches = [step.patch(u) for u in (*step.up, *step.down)]
     return Scales(
         _largest(m for m in maps if m is not None),
         _largest(patches),
-        _largest(products),
+        _largest(step.product(u) for u in units),
         any(bool((p < 0).any()) for p in patches),
         palette,
+        cards.window(_relative(step, [*maps, *map(step.product, units)]), LEAST),
     )
+
+
+def _relative(step: Step, maps: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Maps ``[n, h, w]``, each over its own norm; a single map of the window's size if there are none."""
+    lengths = [(m, float(np.linalg.norm(m))) for m in maps if m is not None]
+    whole = step.cut(step.attributions.values[:1])
+    return np.stack([m / size for m, size in lengths if size > 0]) if any(s > 0 for _, s in lengths) else whole
 
 
 def _largest(maps: Iterable[np.ndarray]) -> float:
@@ -199,7 +212,8 @@ def rows(step: Step, pictures: Gallery, shown: Scales, room: float, spot: Spot) 
     for up in (True, False):
         group = []
         for unit in step.up if up else step.down:
-            box = boxes.labelled(column(step, unit, pictures, shown, how, above), names[unit], numbers[unit])
+            lines = [numbers[unit], *(["skip path"] if step.carried(unit) else [])]
+            box = boxes.labelled(column(step, unit, pictures, shown, how, above), names[unit], *lines)
             group.append(watched(box, spot) if unit == step.follow else box)
         if group:
             head = _heading(step, up, how.width if how.beside else room)
@@ -208,7 +222,7 @@ def rows(step: Step, pictures: Gallery, shown: Scales, room: float, spot: Spot) 
             none.append(boxes.text(f"nothing pushed it {'up' if up else 'down'}", LABEL_SIZE + 1))
     if not made:
         return boxes.column(none, GAP)
-    keys = _gutter(shown, step, how, above) if how.gutter else None
+    keys = _gutter(shown, how, above) if how.gutter else None
     if how.beside:
         return _with_keys(_beside(made, keys), shown, room, keys)
     stacked = [_keyed(head, body, keys) for head, body in made]
@@ -243,10 +257,9 @@ def _aspect(pictures: Gallery, step: Step) -> float:
     return max((c.shape[0] / c.shape[1] for c in found if c is not None), default=0.0)
 
 
-def _gutter(shown: Scales, step: Step, how: Arrangement, above: float) -> Box:
+def _gutter(shown: Scales, how: Arrangement, above: float) -> Box:
     """Beside a row of columns: each row's name and scale at its height."""
-    top, left, bottom, right = step.attributions.window
-    each = tile_height((bottom - top, right - left), how.side, how.least)
+    each = tile_height(shown.shown.shape, how.side, how.least)
     keys = [shown.key(row, GUTTER) for row in shown.rows]
 
     def draw(scene: Scene, x: float, y: float) -> None:

@@ -61,8 +61,8 @@ def said(found: Explanation) -> list[str]:
         part = np.abs(step.attributions.by_unit[[*step.up, *step.down]]).sum()
         if total > 0:
             said.append(f"units shown hold {part / total:.0%} of all that pushed {step.address}")
-    if any(s.weights is not None and not s.weights.skip_included and s.weights.skip_values.size for s in found):
-        said.append("weights are shown without the skip path")
+    if any(s.carried(u) for s in found for u in (*s.up, *s.down)):
+        said.append("what a skip path carries on goes beyond the scales of weights and contributions")
     return list(dict.fromkeys(said))
 
 
@@ -95,5 +95,5 @@ def data(step: Step, shown: Scales) -> dict[str, Any]:
         "weights": np.stack([m for m in maps if m is not None]) if units and step.weights else np.zeros(shape),
         "activations": np.stack([step.patch(u) for u in units]) if units else np.zeros(shape),
         "products": np.stack([step.product(u) for u in units]) if units else np.zeros(shape),
-        "scales": {row: getattr(shown, row) for row in shown.rows},
+        "shown": (*shown.shown.start, *shown.shown.shape), "scales": {row: getattr(shown, row) for row in shown.rows},
     }  # fmt: skip

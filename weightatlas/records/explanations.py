@@ -56,11 +56,22 @@ class Step:
         return f"{found.source}:{unit}"
 
     def weight_map(self, unit: int) -> np.ndarray | None:
-        """The weights on one source unit in the window, float32 ``[h, w]``; ``None`` without weights."""
+        """The weights on one source unit in the window, skip paths included, float32 ``[h, w]``; ``None`` without."""
         if self.weights is None:
             return None
-        row = np.flatnonzero(self.weights.source_indices == unit)
-        return self.cut(placed(self.weights, self.attributions.at, self.attributions.values.shape[1:], row)[0])
+        found = self._on_grid(self.weights, unit)
+        path = None if self.weights.skip_included else self.weights.skip
+        return found if path is None else found + self._on_grid(path, unit)
+
+    def carried(self, unit: int) -> bool:
+        """Whether a path without parameters leads from a source unit to the target: a residual stream."""
+        path = self.weights.skip if self.weights is not None else None
+        return path is not None and bool(self._on_grid(path, unit).any())
+
+    def _on_grid(self, weights: Weights, unit: int) -> np.ndarray:
+        """The weights on one source unit as they lie in the window."""
+        row = np.flatnonzero(weights.source_indices == unit)
+        return self.cut(placed(weights, self.attributions.at, self.attributions.values.shape[1:], row)[0])
 
     def patch(self, unit: int) -> np.ndarray:
         """A source unit's activations in the window, float32 ``[h, w]``."""
