@@ -1,4 +1,4 @@
-"""What several test files share: the embedded network, and photos."""
+"""What several test files share: photos, a browser, settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 from browsing import launched
 
-import weightatlas as wa
 from weightatlas.featurevis import Recipe
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
@@ -22,11 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that no process is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.fixture(scope="session")
-def lite0() -> wa.Network:
-    return wa.load("efficientnet_lite0")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
+from multiprocessing import forkserver
 from pathlib import Path
 
 import dask
@@ -44,7 +45,22 @@ def local_cluster(workers, processes=True):
 
 
 @pytest.fixture(scope="module")
-def client():
+def forked():
+    """Workers are forked from one process that has imported everything, so that another one in its place is there at once.
+
+    The local processes of builds are begun as ever, see ``test_a_number_of_local_processes`` and the one of Ctrl-C.
+    """
+    here, before = str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        distributed.utils.get_mp_context().set_forkserver_preload(["warmed"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [here, before])))
+            forkserver.ensure_running()
+        yield
+
+
+@pytest.fixture(scope="module")
+def client(forked):
     """Two worker processes that come back when they are killed; what they were at when they died is given up at once."""
     with (
         dask.config.set({**clusters.LOCALLY, "distributed.scheduler.allowed-failures": 0}),
@@ -165,7 +181,8 @@ class TestTheSame:
 
     def test_a_number_of_local_processes(self, net, tmp_path, little):
         told = []
-        wa.build(net, tmp_path, executor=2, progress=told.append, **LITTLE)
+        with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
+            wa.build(net, tmp_path, executor=2, progress=told.append, **LITTLE)
         assert differences(tree(tmp_path), little) == []
         where = {e.numbers["where"] for e in told if e.event == "finished"}
         assert len(where) == 2
@@ -407,7 +424,7 @@ class TestStopping:
         wa.build(small(), tmp_path / "atlas")
         assert differences(tree(tmp_path / "atlas"), little) == []
 
-    def test_a_scheduler_that_goes_away_is_told(self, net, tmp_path, little):
+    def test_a_scheduler_that_goes_away_is_told(self, forked, net, tmp_path, little):
         cluster = local_cluster(1)
         client = distributed.Client(cluster)
 

@@ -39,9 +39,9 @@ def plain_semi_nmf(x, rank, seed, steps=300):
 
 
 @pytest.fixture(scope="module")
-def block():
+def block(lite0):
     """A real 5×5 block in full form, [112, 112, 5, 5]."""
-    return wa.direct_weights(wa.load("efficientnet_lite0"), "blocks.4.1")
+    return wa.direct_weights(lite0, "blocks.4.1")
 
 
 @pytest.mark.parametrize("side", ["space", "channels"])
@@ -129,10 +129,9 @@ def test_bound_of_large_data_is_still_the_svd():
     assert f.bound == pytest.approx(energy[:3].sum() / energy.sum(), rel=2e-3)
 
 
-def test_per_unit_semi_reaches_the_bound_on_real_kernels():
+def test_per_unit_semi_reaches_the_bound_on_real_kernels(lite0):
     """Goal: within 1 % of the SVD's error at rank 3, for every unit of a trained layer (as the article reads it)."""
-    net = wa.load("efficientnet_lite0")
-    plain = wa.expanded_weights(net, "blocks.4.0", "blocks.4.1", gate="identity", skip="exclude")
+    plain = wa.expanded_weights(lite0, "blocks.4.0", "blocks.4.1", gate="identity", skip="exclude")
     f = wa.factorize(plain, 3, "space", "semi", per_unit=True)
     ratio = (1 - f.unit_explained) / (1 - f.unit_bound)
     assert ratio.max() < 1.01

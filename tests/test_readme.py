@@ -25,7 +25,7 @@ def blocks(language):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_recipes")
+@pytest.mark.usefixtures("short_recipes", "opened_once")
 def test_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
@@ -54,6 +54,7 @@ def run(command, folder, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("opened_once")
 def test_its_pictures_are_what_the_commands_beside_them_draw(tmp_path, monkeypatch):
     found = pictures_with_commands()
     assert {Path(p).suffix for p in found} == {".svg", ".png"}
@@ -110,11 +111,9 @@ def test_the_gallery_has_every_figure_in_at_most_six_lines():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_recipes")
+@pytest.mark.usefixtures("short_recipes", "opened_once")
 def test_the_gallerys_commands_draw_what_its_python_draws(tmp_path, monkeypatch):
-    net = wa.load("efficientnet_lite0")
-    names = {"np": np, "wa": wa, "net": net}
-    monkeypatch.setattr(wa, "load", {"efficientnet_lite0": net}.__getitem__)  # its paths are followed once, not by all
+    names = {"np": np, "wa": wa, "net": wa.load("efficientnet_lite0")}
     for command, source in sections().values():
         run(command, tmp_path, monkeypatch)
         *lines, last = source.strip().splitlines()

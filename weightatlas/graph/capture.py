@@ -29,6 +29,7 @@ from ..network import Network, evaluating
 from .nodes import BATCH, Graph
 
 _MARK = "weightatlas::mark"
+_KEPT: list[torch.library.Library] = []
 #: Settings of modules that are compared by value; functions are compared by identity, what a forward keeps is not.
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _Kept = dict[tuple[int, ...], tuple[int, Graph | str]]
@@ -168,11 +169,14 @@ def _is_quantised(module: nn.Module) -> bool:
 
 
 def _mark_operator() -> Any:
-    """The operator that marks an output, defined on first use."""
+    """The operator that marks an output, defined on first use; a plain one, as ``custom_op`` wraps every call."""
     if not hasattr(torch.ops.weightatlas, "mark"):
-        mark = torch.library.custom_op(_MARK, _nothing, mutates_args=(), schema="(Tensor x, int number) -> ()")
-        mark.register_fake(_nothing)
+        library = torch.library.Library("weightatlas", "FRAGMENT")
+        library.define("mark(Tensor x, int number) -> ()")
+        library.impl("mark", _nothing, "CompositeExplicitAutograd")
+        torch.library.register_fake(_MARK, _nothing, lib=library)
         has_side_effect(torch.ops.weightatlas.mark.default)  # nobody reads it: it must not be dropped
+        _KEPT.append(library)  # what it defines goes with it
     return torch.ops.weightatlas.mark
 
 
