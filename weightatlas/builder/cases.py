@@ -181,7 +181,9 @@ def _gradients(
     """Gradients ``[N, I, h, w]``, if they fit."""
     rows: np.ndarray | None = None
     done = 0
-    for some in gradients(net, photos, chosen, layer, unit, source, view, before=before, batch=batch):
+    order = sorted(range(len(chosen)), key=lambda n: (chosen[n].image, n))  # examples of one image share its run
+    sorted_ones = [chosen[n] for n in order]
+    for some in gradients(net, photos, sorted_ones, layer, unit, source, view, before=before, batch=batch):
         if rows is None:
             needed = len(chosen) * some[0].nbytes
             if needed > MOST_BYTES:
@@ -190,7 +192,7 @@ def _gradients(
                     f"{MOST_BYTES / 2**30:g}; give examples={MOST_BYTES // some[0].nbytes}, or a source that is nearer"
                 )
             rows = np.empty((len(chosen), *some.shape[1:]), np.float32)
-        rows[done : done + len(some)] = some
+        rows[order[done : done + len(some)]] = some
         done += len(some)
         if progress is not None:
             progress(done, len(chosen))

@@ -8,8 +8,10 @@ transposition are then the module's own. So one backward pass through the module
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,32 +60,51 @@ def contributions(
     if not all(p.is_floating_point() for p in module.parameters()):
         raise ArgumentError(f"the weights of this {type(module).__name__} are quantised; dequantise the module first")
     wide = torch.float32 if inputs.device.type == "mps" else torch.float64  # that device has no double precision
-    tensors, row = _rows(module, unit)
+    row = _row(module, unit)
+    alone, tensors, unit, seen = row if row is not None else (module, _tensors(module), unit, slice(None))
     tensors = {name: t.detach().to(t.device, wide) if t.is_floating_point() else t for name, t in tensors.items()}
 
     def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad(), evaluating(module):
             x = x.detach().clone().requires_grad_()
-            value = as_maps(functional_call(module, tensors, (x,)), axes)[:, row, at[0], at[1]]
+            value = as_maps(functional_call(alone, tensors, (x,)), axes)[:, unit, at[0], at[1]]
             return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
     inputs = inputs.detach().to(wide)
-    base, weights = gradient(torch.zeros_like(inputs))
-    if type(module).forward not in [kind.forward for kind in LINEAR]:
+    if row is None:
+        base, weights = gradient(torch.zeros_like(inputs))
         _check_linear(module, gradient, inputs, weights)
-    return Contributions(weights * inputs, weights, float(base[0]))
+        return Contributions(weights * inputs, weights, float(base[0]))
+    weights = torch.zeros_like(inputs)
+    weights[:, seen] = gradient(inputs[:, seen])[1]
+    return Contributions(weights * inputs, weights, float(tensors["bias"][0]) if "bias" in tensors else 0.0)
 
 
-def _rows(module: nn.Module, unit: int) -> tuple[dict[str, Tensor], int]:
-    """The module's tensors by name and the unit's number among its outputs: only its own row, where that is enough."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    plain = type(module) in LINEAR and set(tensors) <= {"weight", "bias"} and "weight" in tensors
-    if not plain or getattr(module, "groups", 1) != 1 or module._forward_pre_hooks:
-        return tensors, unit
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _row(module: nn.Module, unit: int) -> tuple[nn.Module, dict[str, Tensor], int, slice] | None:
+    """A module that makes one unit alone, its tensors, the unit's number and the part of axis 1 that it reads.
+
+    ``None`` for a module that is more than its class says: parametrised, with hooks, or with a forward of its own.
+    """
+    tensors = _tensors(module)
+    if type(module) not in LINEAR or not {"weight"} <= set(tensors) <= {"weight", "bias"}:
+        return None
+    if module._forward_pre_hooks or module._forward_hooks:
+        return None
     rows = {name: t[unit : unit + 1] for name, t in tensors.items()}
-    if isinstance(module, _TURNED):
-        rows["weight"] = tensors["weight"][:, unit : unit + 1]
-    return rows, 0
+    if isinstance(module, nn.Linear):
+        return module, rows, 0, slice(None)
+    alone: Any = copy.copy(module)
+    alone.groups = 1
+    groups, inputs, outputs = (int(getattr(module, n)) for n in ("groups", "in_channels", "out_channels"))
+    group, number = divmod(unit, outputs // groups)
+    seen = slice(group * inputs // groups, (group + 1) * inputs // groups)
+    if isinstance(module, _TURNED):  # its weight is [I, O / groups, …]
+        rows["weight"] = tensors["weight"][seen, number : number + 1]
+    return alone, rows, 0, seen
 
 
 def _check_linear(module: nn.Module, gradient, inputs: Tensor, weights: Tensor) -> None:

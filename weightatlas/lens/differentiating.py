@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
 from ..network import Network
 from ..weights import Window
 from .collection import Photos
@@ -116,13 +116,28 @@ def gradients(
     """
     probe = Probe(net, source, target, unit, before)
     axes = axes_of(net, source)
-    with torch.inference_mode(False):
-        for start in range(0, len(examples), batch):
-            some = examples[start : start + batch]
+    with torch.inference_mode(False), probe.shared():  # of a batch that is one image, what comes before is run once
+        for some in _batches(examples, batch):
             inputs = ready(net, photos.tensor(net, [e.image for e in some])).clone()
             _, _, found = probe.at(*(e.at for e in some)).gradient(inputs)
             maps = array(as_maps(found, axes))
             yield np.stack([_cut(m, window.start(e.at), window.size) for m, e in zip(maps, some, strict=True)])
+
+
+def _batches(examples: Sequence[Example], batch: int) -> Iterator[Sequence[Example]]:
+    """Runs of examples of one image, and what stands alone together, in order."""
+    some: list[Example] = []
+    for _, run in itertools.groupby(examples, key=lambda e: e.image):
+        alike = list(run)
+        if len(alike) > 1 and some:
+            yield some
+            some = []
+        some += alike
+        while len(some) >= batch or (len(alike) > 1 and some):
+            yield some[:batch]
+            some = some[batch:]
+    if some:
+        yield some
 
 
 def _cut(maps: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
@@ -135,13 +150,3 @@ def _cut(maps: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> np.
         outer.append(slice(low - begin, high - begin))
     out[:, outer[0], outer[1]] = maps[:, inner[0], inner[1]]
     return out
-
-
-def checked_finite(values: np.ndarray, what: str) -> None:
-    """Stops at NaN or infinity.
-
-    Raises:
-        ArgumentError: naming what holds them.
-    """
-    if not np.isfinite(values).all():
-        raise ArgumentError(f"{what} hold NaN or infinite values; leave out the images on which they do")

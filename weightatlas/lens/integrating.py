@@ -90,7 +90,7 @@ def _batch(inputs: Tensor, count: int) -> int:
 def _ends(probe: Probe, inputs: Tensor, baseline: Tensor) -> tuple[float, float]:
     """The value on the baseline, and that on the image if only the source were as on the baseline."""
     source = probe.source_on(baseline)
-    return float(probe.run(baseline)[0]), probe.value_with(inputs, source)
+    return probe.value_on(baseline), probe.value_with(inputs, source)
 
 
 def _refined(once: Callable[[int], Any], steps: int, wanted: float | None, scale: float) -> tuple[Tensor, int, float]:

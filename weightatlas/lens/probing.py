@@ -168,7 +168,10 @@ class Probe:
                 raise ArgumentError(
                     f"{self.source!r} gives {out.dtype}, which has no gradient; choose a layer behind it"
                 )
-            seen.append(out.detach().requires_grad_())
+            out = out.detach()
+            if len(out) != len(inputs):  # shared: one image until here
+                out = out.expand(len(inputs), *out.shape[1:]).clone()
+            seen[:] = [out.requires_grad_()]
             return seen[0]
 
         with self.held(keep):
@@ -182,10 +185,14 @@ class Probe:
             )
         return values.detach(), seen[0].detach(), found[0]
 
+    def value_on(self, inputs: Tensor) -> float:
+        """The unit's value on an image."""
+        return float(self.run(inputs).detach()[0])
+
     def value_with(self, inputs: Tensor, source: Tensor) -> float:
         """The unit's value on an image if the source were that, and everything else as it is."""
         with self.held(lambda out: source.to(out.dtype).expand_as(out)):
-            return float(self.run(inputs)[0])
+            return self.value_on(inputs)
 
     def source_on(self, inputs: Tensor) -> Tensor:
         """The source's output on an image."""
