@@ -36,6 +36,7 @@ QUERIES = {
     "cancelled": "?search=most+cancelled+edges",
     "nothing": "?search=qqqqqq",
     "help": "?help=keys",
+    "lens": "?lens=image",
     "no such unit": f"?unit={T}:999999",
     "no such layer": "?layer=%3Cimg%20src=x%20onerror=alert(1)%3E",
     "no address": "?unit=%00%22%3E",
@@ -43,7 +44,7 @@ QUERIES = {
 
 
 #: Those that are looked at in every way; the others are the same pages with other parameters.
-MAIN = ["model", "layer", "layer, factors", "unit", "edge, two back", "grid", "circuit", "strongest", "search", "help"]
+MAIN = ["model", "layer", "layer, factors", "unit", "edge, two back", "grid", "circuit", "strongest", "search", "help", "lens"]
 
 
 @pytest.fixture(scope="module")
@@ -411,6 +412,15 @@ def test_any_number_of_tabs_stays_alive(visit, live):
         reads(page, f"{T}:{n}")
     pages[0].keyboard.press("j")
     reads(pages[0], f"{T}:1")
+
+
+def test_an_exported_copy_says_what_an_image_would_need(visit, exported):
+    page = visit(exported).go(f"?lens=image&image={'0' * 20}&step={T}:3:4,5")
+    assert page.locator(".zone .command code").inner_text() == "weightatlas open efficientnet_lite0"
+    assert page.locator("#image-file").count() == 0
+    page.get_by_role("link", name="on an image").click()
+    assert "an exported copy has only what is in its atlas" in page.locator(".zone").inner_text()
+    assert page.evaluate("performance.getEntriesByType('resource').filter(e => e.name.includes('/api/')).length") == 0
 
 
 def test_what_is_built_elsewhere_leaves_the_reader_alone(visit, live):

@@ -32,9 +32,10 @@ export const placeWords = ([y, x], { rows, columns }) => `y ${y}, x ${x} of ${ro
 
 /**
  * The image. `layer` says where positions are; `values` of its map are laid over it, `words` say what they are; `at` is marked,
- * `box` framed (top, left, bottom, right in pixels). `choose(at, keys)` is called with a position that was clicked, or gone to with keys.
+ * `box` framed (top, left, bottom, right in pixels). `choose(at, keys)` is called with a position that was clicked, or gone to with keys from where `now()` says
+ * that one is: the next key may come before the page is drawn again.
  */
-export function seenPicture(seen, { layer = null, values = null, words = "", at = null, box = null, choose = null }) {
+export function seenPicture(seen, { layer = null, values = null, words = "", at = null, box = null, choose = null, now = () => at }) {
   const [height, width] = seen.size;
   const parts = [h("img", { src: seen.picture, alt: `the image as the network saw it, ${width} by ${height} pixels`, width, height })];
   const where = layer && cells(layer, seen.size);
@@ -46,7 +47,7 @@ export function seenPicture(seen, { layer = null, values = null, words = "", at 
     const [[top, bottom], [left, right]] = [edge(where.y, at[0]), edge(where.x, at[1])];
     parts.push(h("span", { class: "here", "aria-hidden": "true", style: placed(top, left, bottom, right) }));
   }
-  if (choose && layer && !one) parts.push(chooser(layer, where, at, choose));
+  if (choose && layer && !one) parts.push(chooser(layer, where, at, choose, now));
   return h("div", { class: "seen", style: { "aspect-ratio": `${width} / ${height}` } }, parts);
 }
 
@@ -62,10 +63,11 @@ function overlay({ rows, columns }, { y, x }, values, words) {
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /** All of the picture is one button: where it is pressed is the position; arrows go on from there. */
-function chooser(layer, { y, x }, at, choose) {
+function chooser(layer, { y, x }, at, choose, now) {
+  const middle = [layer.rows, layer.columns].map((count) => Math.floor(count / 2));
   const told = at ? `position: ${placeWords(at, layer)}` : `choose a position of ${layer.rows} by ${layer.columns}`;
   const click = (event) => {
-    if (!event.detail) return choose(at ?? [Math.floor(layer.rows / 2), Math.floor(layer.columns / 2)], true); // pressed by a key
+    if (!event.detail) return choose(now() ?? middle, true); // pressed by a key
     const frame = event.currentTarget.getBoundingClientRect();
     const on = ({ first, step }, share, count) => clamp(Math.floor((share - first) / step), count);
     choose([on(y, (event.clientY - frame.top) / frame.height, layer.rows), on(x, (event.clientX - frame.left) / frame.width, layer.columns)], false);
@@ -74,7 +76,7 @@ function chooser(layer, { y, x }, at, choose) {
     const by = MOVES[event.key];
     if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const from = at ?? [Math.floor(layer.rows / 2), Math.floor(layer.columns / 2)];
+    const from = now() ?? middle;
     choose([clamp(from[0] + by[0], layer.rows), clamp(from[1] + by[1], layer.columns)], true);
   };
   return h("button", { type: "button", class: "choose", "aria-label": `${told}; arrow keys move it`, "data-key": "position", on: { click, keydown } });

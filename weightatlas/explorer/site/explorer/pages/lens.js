@@ -40,13 +40,12 @@ async function shown(here, seen) {
   const of = known(seen, params.get("of") ?? firstOf(here, seen));
   const at = step ? null : placeIn(params.get("at"), of);
   const layer = step ? known(seen, step.layer) : of;
-  const explain = step && asked(live, { what: "explain", image, ...step });
-  explain?.catch(() => {}); // told below
-  const [list, unit, first] = await Promise.all([
+  const [list, unit] = await Promise.all([
     asked(live, { what: "layer", image, layer: of.name, ...(at && { at }) }),
     step && asked(live, { what: "unit", image, layer: step.layer, unit: step.unit }),
-    step && soon(explain),
   ]);
+  const explain = step && asked(live, { what: "explain", image, ...step }); // after what is quick: one question is answered at a time
+  const first = step && (await soon(explain));
   if (first?.error instanceof Gone) throw first.error;
   const section = step && stepSection(here, seen, steps, layer, first ?? {});
   const aside = h("aside", { class: "on" });
@@ -102,8 +101,12 @@ function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {
   const words = step ? activationWords(addressOf(step.layer, step.unit), values, layer) : `how strong ${layer.name} is as a whole, at most ${short(scale)}`;
   const place = step ? step.at : at;
   const choose = (next, keys) => here.change(step ? withSteps([...steps.slice(0, -1), { ...step, at: next }]) : { at: next.join(",") }, { replace: keys });
+  const now = () => {
+    const params = new URLSearchParams(location.search);
+    return step ? stepsIn(params).at(-1)?.at : placeIn(params.get("at"), layer);
+  };
   return [
-    seenPicture(seen, { layer, values: overlaid ? values : null, words, at: place, box: told?.box, choose }),
+    seenPicture(seen, { layer, values: overlaid ? values : null, words, at: place, box: told?.box, choose, now }),
     positions && h("div", { class: "under" },
       choice("overlay", [["on", "activations"], ["off", "image alone"]], overlaid ? "on" : "off", "laid over the image"), rowAndColumn(layer, place, choose)),
     overlaid ? legend(scale, step ? addressOf(step.layer, step.unit) : `${layer.name}, all units together`, { colours: "activation", ends: ["negative", "positive"] }) : null,

@@ -19,7 +19,7 @@ export function stepSection(here, seen, steps, layer, { told = null, error = nul
   if (error) return h("section", { class: "reason" }, head, h("p", { class: "error", role: "alert" }, error.message));
   if (!told) return h("section", { class: "reason", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
   const shown = scales(told);
-  return h("section", { class: "reason", data: { unit: name, method: told.method } }, head, equation(told), trust(told),
+  return h("section", { class: "reason", data: { unit: name, at: told.at.join(","), method: told.method } }, head, equation(told), trust(told),
     side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), told.up.length + told.down.length ? legends(told, shown) : null, rest(told));
 }
 
@@ -33,7 +33,7 @@ function tools(here, seen, steps, told) {
   const auto = told && !step.method ? METHODS[told.method] : "as fits";
   const methods = Object.keys(METHODS).filter((name) => name !== "exact" || step.method === "exact").filter((name) => step.method || name !== told?.method);
   return [
-    h("label", { class: "from" }, "from ", h("select", { "data-key": "source", on: { change: choose } },
+    h("span", { class: "from" }, "from ", h("select", { "aria-label": "source layer", "data-key": "source", on: { change: choose } },
       h("option", { value: "", selected: !step.source }, read), sources.filter((name) => step.source || name !== told?.source).map((name) => h("option", { value: name, selected: name === step.source }, name)))),
     h("nav", { class: "seg", "aria-label": "method" },
       turn(changed({ method: null }), { "aria-current": step.method ? null : "true", "data-key": "method" }, auto),

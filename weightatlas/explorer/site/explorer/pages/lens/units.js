@@ -48,6 +48,6 @@ function layerChoice(here, seen, now) {
   const option = (name) => h("option", { value: name, selected: name === now }, name);
   const rest = known.filter((name) => !here.atlas.rows.has(name));
   const change = (event) => here.change({ of: event.target.value, at: null });
-  return h("label", null, h("span", { class: "unseen" }, "layer"), h("select", { "data-key": "of", on: { change } },
-    own.length ? h("optgroup", { label: "in this atlas" }, own.map(option)) : null, rest.length ? h("optgroup", { label: own.length ? "further layers" : "layers" }, rest.map(option)) : null));
+  return h("select", { "aria-label": "layer", "data-key": "of", on: { change } },
+    own.length ? h("optgroup", { label: "in this atlas" }, own.map(option)) : null, rest.length ? h("optgroup", { label: own.length ? "further layers" : "layers" }, rest.map(option)) : null);
 }

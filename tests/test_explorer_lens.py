@@ -1,0 +1,301 @@
+"""The page for an image in Chromium: pictures dropped and chosen, positions by mouse and keys, walks down, and what stays where."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browsing import Visit, beyond, inaccessible, sideways, unnamed
+from explorers import Command, is_running, wait_until
+from filelock import FileLock
+from PIL import Image
+
+import weightatlas as wa
+from weightatlas.store.files import LOCK
+
+pytestmark = pytest.mark.slow
+FROM, TO = "blocks.5.3", "blocks.6.0"
+LAST = f"{TO}.conv_pwl"
+
+
+@pytest.fixture(scope="module")
+def atlas(lite0, one_thread, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lens") / "atlas"
+    wa.build(lite0, folder, layers=[FROM, TO], units=[0], recipes="quick", only=["weights", "quick"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory):
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def command(atlas, temporary):
+    """The explorer of an atlas that another build holds: images are looked at all the same."""
+    env = {"TMPDIR": str(temporary)}
+    with FileLock(atlas / LOCK), Command("open", atlas, "--no-browser", "--port", "0", env=env) as running:
+        running.address()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def live(command):
+    return f"http://127.0.0.1:{command.port}"
+
+
+@pytest.fixture(scope="module")
+def files(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("cat", "astronaut"):
+        Image.fromarray(photos[name]).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens pages of a site; whatever went wrong on them fails the test at its end."""
+    opened = []
+
+    def at(origin, **more):
+        opened.append(Visit(browser, origin, **more))
+        return opened[-1]
+
+    yield at
+    wrong = [w for v in opened for w in v.wrong]
+    for v in opened:
+        v.close()
+    assert wrong == []
+
+
+def looked_at(page):
+    assert page.locator("h1").count() == 1
+    assert (sideways(page), beyond(page), unnamed(page), inaccessible(page)) == (0, [], [], [])
+
+
+def number(words):
+    return float(words.replace("−", "-").replace("\u2009", ""))
+
+
+def query(page):
+    return page.evaluate("[...new URLSearchParams(location.search)]")
+
+
+def chosen(page, file):
+    """Chooses a picture; waits until the network has seen it."""
+    page.locator("#image-file").set_input_files(file)
+    page.wait_for_selector(".seen img")
+
+
+def explained(page, unit, at=None):
+    where = "" if at is None else f"[data-at='{at}']"
+    page.wait_for_selector(f".reason[data-unit='{unit}']{where} .sum")
+    return page.locator(".reason")
+
+
+def addends(reason):
+    return {
+        e["term"]: float(e["value"])
+        for e in reason.locator(".addend").evaluate_all("a => a.map(e => ({...e.dataset}))")
+    }
+
+
+def dropped(page, file):
+    """Drops a picture on the page, as a file manager does."""
+    data = page.evaluate_handle(
+        """([name, bytes]) => {
+             const data = new DataTransfer();
+             data.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/png'}));
+             return data;
+           }""",
+        [file.name, list(file.read_bytes())],
+    )
+    for event in ("dragenter", "dragover", "drop"):
+        page.dispatch_event("main", event, {"dataTransfer": data})
+
+
+def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, photos, files):
+    at = visit(live)
+    page = at.go("?lens=image")
+    looked_at(page)
+    chosen(page, files / "cat.png")
+    classes = page.locator(".classes .bars code").all_inner_texts()
+    with_net = wa.activations(lite0, photos["cat"][None], ["classifier", LAST])
+    assert classes == [f"classifier:{u}" for u, *_ in with_net.top_units("classifier", 5)]
+    page.get_by_label("layer", exact=True).select_option(LAST)
+    page.wait_for_selector(f".most[data-layer='{LAST}']")
+    top = [f"{LAST}:{u}" for u, *_ in with_net.top_units(LAST, 12)]
+    assert page.locator(".most .bars code").all_inner_texts() == top
+
+    # a position by the mouse: the units that are most active there
+    picture = page.locator(".seen .choose")
+    box = picture.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.45, box["y"] + box["height"] * 0.72)
+    page.wait_for_selector(".most .button:has-text('anywhere')")
+    assert dict(query(page))["at"] == "4,2"  # what a position sees is centred at 31.5 + 32 i pixels
+    first = with_net.top_units(LAST, 1, at=(4, 2))[0]
+    assert page.locator(".most .bars .num").first.inner_text().startswith(f"{first[1]:.3g}"[:3])
+    page.locator(".most .bars a").first.click()
+
+    # its sum is that of the package
+    reason = explained(page, f"{LAST}:{first[0]}")
+    a = wa.attributions(lite0, photos["cat"], f"{LAST}:{first[0]}", at=(4, 2))
+    assert a.method == "exact"
+    sums = addends(reason)
+    assert [sums[n] for n in ("value", "base", "total")] == pytest.approx(
+        [a.value, a.base, a.total], rel=1e-4, abs=1e-5
+    )
+    assert abs(sums["residual"]) < 1e-4 * abs(a.value)
+    shown = {
+        side: reason.locator(f".side-of[data-side={side}] .source").evaluate_all(
+            "e => e.map(s => [s.dataset.unit, Number(s.dataset.sum)])"
+        )
+        for side in ("up", "down")
+    }
+    for side, units in zip(("up", "down"), a.pushed(6), strict=True):
+        assert [name for name, _ in shown[side]] == [f"{a.source}:{u}" for u in units]
+        assert [s for _, s in shown[side]] == pytest.approx(a.by_unit[units], rel=1e-4)
+        words = reason.locator(f".side-of[data-side={side}] .adds").all_inner_texts()
+        assert [number(w) for w in words] == pytest.approx(a.by_unit[units], rel=5e-3)
+    assert "Nothing is missing" in reason.inner_text()
+
+    # keys move the position and leave no steps in the history
+    page.locator(".seen .choose").focus()
+    length = page.evaluate("history.length")
+    page.keyboard.press("ArrowUp")
+    explained(page, f"{LAST}:{first[0]}", "3,2")
+    assert page.evaluate("[document.activeElement.className, history.length]") == ["choose", length]
+    for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):  # faster than the page is drawn
+        page.keyboard.press(key)
+    explained(page, f"{LAST}:{first[0]}", "4,2")
+
+    # down two steps, each where it contributed most: behind the activations the convolutions, whose sums are exact
+    step = (LAST, first[0], (4, 2))
+    for layer in (f"{TO}.conv_dw", f"{TO}.conv_pw"):
+        a = wa.attributions(lite0, photos["cat"], f"{step[0]}:{step[1]}", at=step[2])
+        unit = a.pushed(1)[0][0]
+        before = f"{step[0]}:{step[1]}"
+        page.locator(".side-of[data-side=up] .source .face").first.click()
+        reason = explained(page, f"{layer}:{unit}")
+        step = (layer, unit, a.strongest_place(unit))
+        below = wa.attributions(lite0, photos["cat"], f"{layer}:{unit}", at=step[2])
+        assert addends(reason)["value"] == pytest.approx(below.value, rel=1e-4, abs=1e-5)
+        assert reason.get_attribute("data-method") == "exact"
+    assert page.locator(".trail li").count() == 3
+    assert below.source == FROM
+    looked_at(page)
+
+    # reloaded, the view is the same; on a phone in the dark it can be read as well
+    whole = page.locator("main").inner_text()
+    page.reload()
+    explained(page, f"{step[0]}:{step[1]}")
+    assert page.locator("main").inner_text() == whole
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 800})
+    looked_at(page)
+    page.set_viewport_size({"width": 3840, "height": 2160})
+    assert (sideways(page), beyond(page)) == (0, [])
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+    # a source's own page, on this image; from there to why
+    link = page.locator(".source a.address").first
+    name = page.locator(".source").first.get_attribute("data-unit")
+    link.click()
+    page.wait_for_selector(".on-image .seen")
+    assert name in page.title()
+    values = wa.activations(lite0, photos["cat"][None], FROM).unit(FROM, int(name.rpartition(":")[2]))[0]
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    facts = page.locator(".on-image .facts").inner_text()
+    assert f"{values.max():.3g}" in facts
+    assert f"({y}, {x})" in facts
+    looked_at(page)
+    page.go_back()
+    explained(page, f"{step[0]}:{step[1]}")
+    page.go_back()
+    explained(page, before)
+    page.locator(".trail a").first.click()
+    explained(page, f"{LAST}:{first[0]}")
+
+
+def test_maps_have_the_colours_of_their_numbers(visit, live, lite0, photos, files):
+    from weightatlas.figures import theme
+
+    page = visit(live).go("?lens=image")
+    chosen(page, files / "cat.png")
+    page.evaluate(f"history.replaceState({{}}, '', location.search + '&step={LAST}:0:3,3')")
+    page.reload()
+    reason = explained(page, f"{LAST}:0")
+    a = wa.attributions(lite0, photos["cat"], f"{LAST}:0", at=(3, 3))
+    up, down = a.pushed(6)
+    rows = {"weights": a.gradients, "patch": a.activations, "product": a.values}
+    for place, (values, colours) in enumerate(
+        zip(rows.values(), (theme.diverging, theme.activation, theme.diverging), strict=True)
+    ):
+        expected = colours(values[up + down, 3, 3], float(np.abs(values[up + down, 3, 3]).max()))
+        found = reason.locator(f".source > :nth-child({place + 2}) canvas").evaluate_all(
+            "c => c.map(e => [...e.getContext('2d').getImageData(0, 0, 1, 1).data].slice(0, 3))"
+        )
+        assert np.abs(np.array(found) - expected.astype(int)).max() <= 1
+
+
+def test_it_is_dropped_anywhere_and_nothing_is_written_anywhere(visit, live, atlas, temporary, files):
+    def listing():
+        return {p: p.stat().st_mtime_ns for folder in (atlas, temporary) for p in folder.rglob("*")}
+
+    page = visit(live).go(f"?unit={TO}:1&sort=excite")
+    before = listing()
+    dropped(page, files / "astronaut.png")
+    page.wait_for_selector(".on-image .seen")  # the page of a unit stays, and shows the unit there
+    first = dict(query(page))
+    assert first["sort"] == "excite"
+    why = page.get_by_role("link", name="why is it active there?").get_attribute("href")
+    assert why.startswith(f"?lens=image&step={TO}:1:")
+    page.goto(f"{live}/?lens=image&image={first['image']}&step={LAST}:1:2,2")
+    explained(page, f"{LAST}:1")
+    dropped(page, files / "cat.png")  # another image, the same view
+    page.wait_for_function(
+        "first => new URLSearchParams(location.search).get('image') !== first && document.querySelector('.reason .sum')",
+        arg=first["image"],
+    )
+    assert dict(query(page))["step"] == f"{LAST}:1:2,2"
+    page = visit(live).go("")
+    dropped(page, files / "cat.png")  # any other page gives way
+    page.wait_for_selector(".classes .bars")
+    assert listing() == before
+
+
+def test_what_is_no_image_is_told_and_the_page_stays(visit, live, files):
+    at = visit(live)
+    page = at.go("?lens=image")
+    (files / "words.png").write_text("no picture")
+    page.locator("#image-file").set_input_files(files / "words.png")
+    page.get_by_role("alert").filter(has_text="cannot be read as an image").wait_for()
+    with (files / "large.png").open("wb") as large:
+        large.truncate(21 * 2**20)
+    page.locator("#image-file").set_input_files(files / "large.png")
+    page.get_by_role("alert").filter(has_text="21.0 MiB; an image may have 20").wait_for()
+    assert [w for w in at.wrong if "422" not in w] == []
+    at.wrong.clear()
+    looked_at(page)
+    chosen(page, files / "cat.png")
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_an_image_that_is_gone_is_asked_for_again_and_the_view_comes_back(visit, live, command, files):
+    at = visit(live)
+    page = at.go("?lens=image")
+    chosen(page, files / "cat.png")
+    page.goto(f"{page.url}&step={LAST}:1:2,2")
+    explained(page, f"{LAST}:1")
+    view, whole = page.url, page.locator("main").inner_text()
+    (child,) = [c for c in command.children() if b"builder.looking" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not is_running(child))
+    page.reload()
+    page.get_by_text("is not in the server's memory").wait_for()
+    looked_at(page)
+    assert page.url == view
+    chosen(page, files / "cat.png")
+    explained(page, f"{LAST}:1")
+    assert (page.url, page.locator("main").inner_text()) == (view, whole)
