@@ -45,7 +45,7 @@ def explain(
         unit: the unit as ``"layer:unit"``; default the unit of the last layer that is strongest: the class.
         at: a position (y, x) on its grid; default where it is strongest on this image.
         source: the earlier layer whose units are shown, or several, one a step; by default what the target reads. Where
-            that was pooled to a single position, the layer before the pooling.
+            that was pooled to a single position, or flattened, the layer before.
         method: of attribution, as in :func:`weightatlas.attributions`.
         k: source units of each sign that are kept.
         down: number of steps. Each further one explains a source of the one before, where that contributed most; the
@@ -120,10 +120,11 @@ def step(
         ArgumentError, UnknownNameError: as :func:`explain`.
     """
     asked: dict[str, Any] = {"method": method, "baseline": baseline}
-    if source is None and (behind := before_pooling(net, target)):
-        source = behind
-        if method == "auto" and baseline is None:
-            asked["method"] = "gradient"  # exact here: only sums, means and maxima lie between
+    if source is None:
+        behind, pooled = with_positions(net, target)
+        source = behind or None
+        if pooled and method == "auto" and baseline is None:
+            asked["method"] = "gradient"  # adds up here: only sums, means and maxima lie between
     if steps is not None:
         asked["steps"] = steps
     found = attributions(net, image, target, source, at, **asked)
@@ -158,20 +159,19 @@ def maker(net: Network, layer: Layer) -> Layer:
     return found if found.kernel is not None or found.kind == "linear" else layer
 
 
-def before_pooling(net: Network, target: str) -> str:
-    """The layer with positions whose units a target reads pooled, ``""`` if it reads none pooled."""
-    name = target.rpartition(":")[0]
-    layer = net.layers.get(name)
+def with_positions(net: Network, target: str) -> tuple[str, bool]:
+    """The layer with positions whose units a target reads pooled or flattened, and whether pooled; else ``""``."""
+    layer = net.layers.get(target.rpartition(":")[0])
     if layer is None or layer.kernel is None or layer.source not in net.layers:
-        return ""
-    behind = units = net.layers[layer.source]
+        return "", False
+    read = behind = net.layers[layer.source]
     while behind.kind in POOLING and behind.source in net.layers:
         behind = net.layers[behind.source]
-        if behind.units != units.units:
-            return ""
         if behind.grid not in (None, (1, 1)):
-            return behind.name
-    return ""
+            pooled = behind.units == read.units
+            flat = read.units in (0, behind.units * behind.grid[0] * behind.grid[1])
+            return (behind.name, pooled) if pooled or flat else ("", False)
+    return "", False
 
 
 def between(net: Network, found: Attributions, gate: Any = "expected") -> tuple[Weights | None, str]:

@@ -86,12 +86,9 @@ def explanation(found: Explanation, images: Images = None, *, palette: Palette =
 
 def _trimmed(parts: Sequence[Part]) -> list[str]:
     """What of the windows is not drawn."""
-    cut = [f"of {p.step.address}" for p in parts if p.shown.shown.left_out]
-    return (
-        [f"maps {', '.join(cut)} show the inner part, with 99% of the squares of weights and contributions"]
-        if cut
-        else []
-    )
+    cut = [p.step.address for p in parts if p.shown.shown.left_out]
+    inner = "show their inner part, with 99% of the squares of weights and contributions"
+    return [f"maps of {', '.join(cut)} {inner}"] if cut else []
 
 
 def _step(part: Part, room: float, first: bool, spots: tuple[Spot, Spot]) -> Box:
