@@ -98,7 +98,7 @@ class Probe:
         with torch.no_grad(), tapped(self.net, outputs, reads) as module:
             first = self._pass(inputs) if is_input(self.net, self.source) else inputs
             run_until(self._callable(module), first)
-        if not self._passed:
+        if not self._passed or not self._found:
             raise self._unreached()
         found = self._found.pop()
         rows = torch.arange(len(found), device=found.device)
