@@ -11,7 +11,8 @@ time.
     network     running the network on batches that are in memory
 
 Each runs in a process of its own with one thread. Memory is the process's largest resident set less what it was after
-opening the network and running one batch; time is that of the loop, as a ratio to `forward`, A B B A, median.
+opening the network and running one batch; time is the processor's (so that a busy machine does not count), of
+the loop, as a ratio to `forward`, A B B A, median.
 """
 
 from __future__ import annotations
@@ -123,14 +124,14 @@ def run_one(way: str, folder: Path) -> dict[str, float]:
         module(warm)
     layers = list(LAYERS)
     wa.dataset_examples(net, warm, layers, K)  # what is imported and opened only once
-    before, began = peak(), time.perf_counter()
+    before, began = peak(), time.process_time()
     found = {
         "survey": lambda: surveyed(net, photos),
         "keeping": lambda: kept(net, photos),
         "forward": lambda: run(net, photos, None),
         "network": lambda: run(net, photos, warm),
     }[way]()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     return {"seconds": seconds, "bytes": peak() - before, **found}
 
 
