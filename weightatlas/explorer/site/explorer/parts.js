@@ -107,10 +107,12 @@ export function tile(atlas, other, map, { from, into }, note = "") {
     h("code", { "aria-hidden": "true" }, other.layer === "input" ? "" : String(other.unit)));
 }
 
-/** What colours mean, in numbers. `ends` says what the two ends do. */
-export function legend(scale, words = "one scale", { colours = palette(), ends = ["inhibits", "excites"] } = {}) {
-  const bar = h("span", { class: `bar ${colours}`, role: "img", "aria-label": `colours from ${signed(-scale)}, ${ends[0]}, through white, zero, to ${signed(scale)}, ${ends[1]}` });
-  return h("p", { class: "legend" }, h("span", null, signed(-scale, 2)), bar, h("span", null, signed(scale, 2)), h("span", { class: "words" }, words));
+/** What colours mean, in numbers. `ends` says what the two ends do; with `least` 0 there is only the upper half. */
+export function legend(scale, words = "one scale", { colours = palette(), ends = ["inhibits", "excites"], least = -scale } = {}) {
+  const half = least === 0;
+  const from = half ? "white, zero," : `${signed(least)}, ${ends[0]}, through white, zero,`;
+  const bar = h("span", { class: `bar ${colours}${half ? " half" : ""}`, role: "img", "aria-label": `colours from ${from} to ${signed(scale)}, ${ends[1]}` });
+  return h("p", { class: "legend" }, h("span", null, signed(least, 2)), bar, h("span", null, signed(scale, 2)), h("span", { class: "words" }, words));
 }
 
 /** Alternatives of which one is chosen, as links that change one parameter: choice("sort", [["l2", "L2"], …], now). */

@@ -1,6 +1,6 @@
 /** Help: what is shown and how far to trust it, keys, how to cite, where this atlas came from. */
 
-import { DIVERGING, palette } from "../colours.js";
+import { ACTIVATION, DIVERGING, palette } from "../colours.js";
 import { h } from "../dom.js";
 import { KEYS } from "../keyboard.js";
 import { count, short } from "../numbers.js";
@@ -30,6 +30,8 @@ const term = (word, ...words) => h("div", null, h("dt", null, word), h("dd", nul
 
 const inColour = (at, word) => h("b", null, h("span", { class: "swatch", style: { background: DIVERGING[palette()].at(at) }, "aria-hidden": "true" }), ` ${word}`);
 
+const inActivation = (word) => h("b", null, h("span", { class: "swatch", style: { background: ACTIVATION.at(-2) }, "aria-hidden": "true" }), ` ${word}`);
+
 function meaning() {
   return [
     h("p", { class: "motto" }, "A weight means nothing until both of its ends mean something."),
@@ -39,6 +41,7 @@ function meaning() {
       term("expanded weights", "The linear map between two layers through all that lies between. What is not linear is read by its expected derivative, as is told beside each row."),
       term("agreement", "The cosine between these weights and the network's mean gradient on images. 1 is the same direction, 0 is none in common; “not measured” means that nothing is known."),
       term("share", "The part of all squared weights of a row that is shown. What is left out may still matter."),
+      term("on an image", "What units do on an image of yours. ", inActivation("Activations"), " have colours of their own, purple above zero and green below. A unit's value is a sum: of what each unit of an earlier layer contributed, of what does not depend on these, and of what the method misses; all three are told. ", to({ lens: "image" }, null, "Drop an image"), "."),
       term("cancellation", "Paths through a layer between can excite and inhibit at once, and their sum hides both. ", to({ search: "most cancelled edges" }, null, "The most cancelled edges"), ".")),
   ];
 }

@@ -109,7 +109,7 @@ function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {
     seenPicture(seen, { layer, values: overlaid ? values : null, words, at: place, box: told?.box, choose, now }),
     positions && h("div", { class: "under" },
       choice("overlay", [["on", "activations"], ["off", "image alone"]], overlaid ? "on" : "off", "laid over the image"), rowAndColumn(layer, place, choose)),
-    overlaid ? legend(scale, step ? addressOf(step.layer, step.unit) : `${layer.name}, all units together`, { colours: "activation", ends: ["negative", "positive"] }) : null,
+    overlaid ? legend(scale, step ? addressOf(step.layer, step.unit) : `${layer.name}, all units together`, { colours: "activation", ends: ["negative", "positive"], least: step ? -scale : 0 }) : null,
     step && targetPart(here, step, layer, unit, told),
     facts([["file", `${seen.file[1]} × ${seen.file[0]}`], ["seen as", `${seen.size[1]} × ${seen.size[0]}`]]),
     seen.notes.length ? note(seen.notes.join("; ")) : null,
@@ -121,9 +121,10 @@ function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {
 function targetPart({ atlas }, step, layer, unit, told) {
   const name = addressOf(step.layer, step.unit);
   const pictured = atlas.picture(step.layer, step.unit);
+  const positions = layer.rows * layer.columns > 1;
   return h("div", { class: `target${pictured ? " pictured" : ""}` },
     pictured && to({ unit: name }, { "data-tip": `the page of ${name}` }, unitPicture(atlas, step.layer, step.unit)),
-    facts([["here", told ? short(told.value) : null], ["most", `${short(unit.most)} at (${unit.at.join(", ")})`], ["position", layer.rows * layer.columns > 1 ? placeWords(step.at, layer) : null]]));
+    facts([["here", told ? short(told.value) : null], ["most", positions ? `${short(unit.most)} at (${unit.at.join(", ")})` : null], ["position", positions ? placeWords(step.at, layer) : null]]));
 }
 
 /** The position in numbers, for those who do not point. */

@@ -15,7 +15,7 @@ const BASES = { exact: "bias", gradient: "where the source is 0", integrated_gra
 export function stepSection(here, seen, steps, layer, { told = null, error = null } = {}) {
   const step = steps.at(-1);
   const name = addressOf(step.layer, step.unit);
-  const head = heading("Why", told ? `${name} at (${told.at.join(", ")})` : name, tools(here, seen, steps, told));
+  const head = heading("Why", told && layer.rows * layer.columns > 1 ? `${name} at (${told.at.join(", ")})` : name, tools(here, seen, steps, told));
   if (error) return h("section", { class: "reason" }, head, h("p", { class: "error", role: "alert" }, error.message));
   if (!told) return h("section", { class: "reason", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
   const shown = scales(told);
@@ -78,14 +78,15 @@ function side(here, steps, told, shown, which, title) {
 }
 
 /** What the rows of maps are, where there is room for it; the legends say it as well. */
-const labels = (told) => h("div", { class: "labels", "aria-hidden": "true" }, ["", MAPS[told.weights], "activation", "contribution"].map((words) => h("span", null, words)));
+const labels = (told) => h("div", { class: "labels", "aria-hidden": "true" }, ["", MAPS[told.weights], told.source === "input" ? "pixels" : "activation", "contribution"].map((words) => h("span", null, words)));
 
 /** A source unit: its picture, the weights, what it did on the image below them, and both multiplied. */
 function column(here, steps, told, shown, one) {
   const { atlas } = here;
   const into = addressOf(told.layer, told.unit);
   const input = told.source === "input";
-  const picture = unitPicture(atlas, told.source, one.unit);
+  const known = atlas.rows.has(told.source);
+  const picture = known || input ? unitPicture(atlas, told.source, one.unit) : h("span", { class: "pic nameless" }, String(one.unit)); // of a layer that the atlas does not have there are none
   const origin = told.window.slice(0, 2);
   const map = (name, words, extra) => {
     const { rows, columns } = one[name];
@@ -97,7 +98,6 @@ function column(here, steps, told, shown, one) {
   const next = { layer: told.further, unit: one.unit, at: one.place }; // of an activation, the convolution behind it
   const tip = `${one.name}\ncontributed ${signed(one.sum)}, most at (${one.place.join(", ")})`;
   const top = told.further ? turn(withSteps([...steps, next]), { class: "face", "data-key": `down ${one.name}`, "data-tip": `${tip}\nexplain ${told.further === told.source ? "it" : addressOf(told.further, one.unit)}`, "aria-label": `explain ${one.name}, which contributed ${signed(one.sum)}` }, picture) : h("span", { class: "face", "data-tip": tip }, picture);
-  const known = atlas.rows.has(told.source);
   const weights = map("weights", MAPS[told.weights]);
   const pair = known || input ? atlas.pair(told.source, told.layer) : null;
   return h("div", { class: "tile source", data: { unit: one.name, sum: String(one.sum) } }, top,
@@ -105,12 +105,12 @@ function column(here, steps, told, shown, one) {
     h("span", { class: "glued", "data-tip": `${one.name} on the image` }, map("patch", "activations", { colours: "activation" })),
     h("span", { class: "glued last", "data-tip": "contributions" }, map("product", "contributions")),
     h("b", { class: "adds" }, signed(one.sum)),
-    known ? to({ unit: addressOf(told.source, one.unit) }, { class: "address", "data-tip": `${one.name}: its page, on this image` }, h("code", null, String(one.unit))) : h("code", { class: "address" }, input ? one.name : String(one.unit)));
+    known ? to({ unit: addressOf(told.source, one.unit) }, { class: "address", "data-tip": `${one.name}: its page, on this image` }, h("code", null, String(one.unit))) : input ? h("code", { class: "address" }, one.name) : null);
 }
 
 const legends = (told, shown) => h("div", { class: "legends" },
   legend(shown.weights, MAPS[told.weights]),
-  legend(shown.patch, `activations of ${told.source}`, { colours: "activation", ends: ["negative", "positive"] }),
+  legend(shown.patch, told.source === "input" ? "pixels, as the network takes them" : `activations of ${told.source}`, { colours: "activation", ends: ["negative", "positive"] }),
   legend(shown.product, told.method === "exact" ? "contributions: weight × activation" : "contributions", { ends: ["pushes down", "pushes up"] }));
 
 function rest(told) {
