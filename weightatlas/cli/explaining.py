@@ -127,7 +127,8 @@ def _weights(step: Mapping[str, Any]) -> str:
         return f"no weights: {step['why']}"
     if step["method"] == "exact":
         return "the weights are the layer's own"
-    return f"cosine {step['alike']:.2f} between the weights and the gradient on this image"
+    cosine = f"{step['alike']:.2f}".replace("-", "−")
+    return f"cosine {cosine} between the weights and the gradient on this image"
 
 
 def _place(step: Mapping[str, Any], row: int) -> str:

@@ -123,29 +123,33 @@ def activation_grid(
 
     h, w = length.shape
     size = f"{h} × {w} cells of {block} × {block} positions" if block > 1 else f"{h} × {w} positions"
-    told = {"faded": "faded to white", "sized": "sized"}[fade]
-    text = (
-        f"What {layer} saw in this image: the picture of its activation vector at every place, {told} by the vector's "
-        f"length"
-    )
-    text += f"; each cell is the mean of {block} × {block} positions." if block > 1 else "."
-    if groups is not None:
-        text += (
-            f" The {several(groups.rank, 'group')}, which all places share, hold {percent(groups.explained)} of "
-            f"the activations' squares (at most {percent(groups.bound)})."
-        )
     said = [f"{len(spots)} of {h * w} cells are long enough for a picture"] if len(spots) < h * w else []
     return composed(
         (layer, f"on this image · {size}"),
         body,
         title=f"What {layer} saw",
-        caption=text,
+        caption=_caption(layer, fade, block, groups),
         said=[*said, *about_pictures([r for r in (positions, group_images) if r is not None])],
         provenance=seen.provenance,
         alt=f"The image, a grid of {h} by {w} pictures of what {layer} saw in it"
         + (f", and {several(groups.rank, 'group')} of places." if groups is not None else "."),
         data={"lengths": length, "cells": np.array(spots), "block": block}
         | ({"shares": groups.shares, "maps": groups.space[0].transpose(2, 0, 1)} if groups is not None else {}),
+    )
+
+
+def _caption(layer: str, fade: Fade, block: int, groups: Factors | None) -> str:
+    """What is shown, and how much of it the groups hold."""
+    told = {"faded": "faded to white", "sized": "sized"}[fade]
+    text = (
+        f"What {layer} saw in this image: the picture of its activation vector at every place, {told} by the vector's "
+        f"length{f'; each cell is the mean of {block} × {block} positions' if block > 1 else ''}."
+    )
+    if groups is None:
+        return text
+    return (
+        f"{text} The {several(groups.rank, 'group')}, which all places share, hold {percent(groups.explained)} of the "
+        f"activations' squares (at most {percent(groups.bound)})."
     )
 
 

@@ -19,7 +19,7 @@ from .imaging import visible_image
 from .layout import GAP, magnitude
 from .maps import LEAST, Maps, check_finite, off_centre
 from .theme import Palette, check_choice
-from .wording import about_pictures, percent, several
+from .wording import about_pictures, percent, several, signed
 
 PORTRAIT, COLUMN, CROP = (84, 168), 104, 72  # pixels
 BESIDE = 320  # pixels that cases need beside the unit
@@ -60,11 +60,7 @@ def gradient_cases(
     check_finite(found.cases, f"the cases of {found.target}:{found.unit}")
     units = [strongest_in(found, case, checked_count(k, "source units")) for case in range(len(found.cases))]
     maps = [found.cases[case][list(chosen)] for case, chosen in enumerate(units)]
-    everything = np.concatenate(maps)
-    shown = cards.window(everything, LEAST)
-    origin = tuple(o + s for o, s in zip(found.origin, shown.start, strict=True))
-    own = off_centre(cards.own_block(shown.shape, origin, found.stride), shown)
-    drawn = Maps(float(np.abs(everything).max(initial=0)), palette, shown, own)
+    drawn = _drawn(found, np.concatenate(maps), palette)
     pictures = Gallery(images, {"input": dict(enumerate(channel_names))})
     address = f"{found.target}:{found.unit}"
     shots = {case: [visible_image(c, channel_names) for c in cut] for case, cut in (crops or {}).items()}
@@ -90,7 +86,7 @@ def gradient_cases(
         drawn.legend,
         title=f"The cases in which {address} fires",
         caption=_caption(found, palette, bool(shots)),
-        said=[*about_pictures(pictures), *shown.left_out],
+        said=[*about_pictures(pictures), *drawn.shown.left_out],
         provenance=found.provenance,
         alt=" ".join(_words(found, n, chosen) for n, chosen in enumerate(units)),
         data={
@@ -98,6 +94,14 @@ def gradient_cases(
             "examples": [most_of(found, n, len(shots.get(n, [])) or 1) for n in range(len(found.cases))], **drawn.data,
         },
     )  # fmt: skip
+
+
+def _drawn(found: GradientCases, maps: np.ndarray, palette: Palette) -> Maps:
+    """How the maps of all cases are drawn: on one scale, in the window that holds them."""
+    shown = cards.window(maps, LEAST)
+    origin = tuple(o + s for o, s in zip(found.origin, shown.start, strict=True))
+    own = off_centre(cards.own_block(shown.shape, origin, found.stride), shown)
+    return Maps(float(np.abs(maps).max(initial=0)), palette, shown, own)
 
 
 def strongest_in(found: GradientCases, case: int, k: int) -> list[int]:
@@ -189,5 +193,5 @@ def _caption(found: GradientCases, palette: Palette, crops: bool) -> str:
     pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
     if pairs:
         i, j = min(pairs, key=lambda p: float(found.alike[p]))
-        text += f" Cases {i + 1} and {j + 1} are least alike: cosine {float(found.alike[i, j]):.2f}."
+        text += f" Cases {i + 1} and {j + 1} are least alike: cosine {signed(float(found.alike[i, j]))}."
     return text + (" The crops are those with most of each case." if crops else "")

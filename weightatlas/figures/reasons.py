@@ -11,6 +11,7 @@ from .grids import sign_words
 from .pushing import Scales
 from .summing import error_words
 from .theme import Palette
+from .wording import signed
 
 METHODS = {
     "exact": "weight × activation",
@@ -39,7 +40,7 @@ def trust(step: Step) -> list[str]:
     elif found.method == "exact":
         lines.append("Weights: the layer's own.")
     else:
-        lines.append(f"Weights: cosine {step.alike:.2f} with the gradient on this image.")
+        lines.append(f"Weights: cosine {signed(step.alike)} with the gradient on this image.")
     return lines
 
 

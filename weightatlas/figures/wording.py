@@ -139,3 +139,13 @@ def percent(share: float) -> str:
     size = abs(share)
     words = f"{size:.0%}" if size >= 0.0995 or size == 0 else f"{size:.1%}" if size >= 0.000995 else f"{size:.2%}"
     return f"−{words}" if share < 0 else words
+
+
+def signed(value: float) -> str:
+    """A cosine with two decimals and a minus as wide as a digit.
+
+    Example:
+        >>> signed(0.314), signed(-1.0)
+        ('0.31', '−1.00')
+    """
+    return f"{value:.2f}".replace("-", "−")
