@@ -25,6 +25,7 @@ GUTTER = 96  # pixels for what the rows of tiles are
 APART = 3 * GAP  # pixels between the groups
 ROOMY = 600  # pixels from which there is a gutter
 RAMP = 88
+RULE = "#d9d9de"  # lines on cards, which are the same in light and dark
 KEY = 48  # pixels of a row's name and scale
 ROWS = ("weights", "activation", "contribution")
 
@@ -181,10 +182,10 @@ def column(step: Step, unit: int, pictures: Gallery, shown: Scales, how: Arrange
         for i, tile in enumerate(tiles):
             wide, high = max(shape[1] * cell, cards.THIN), max(shape[0] * cell, cards.THIN)
             left, upper = (round(2 * v) / 2 for v in (x + (side - wide) / 2, top + (each - high) / 2))
+            scene.rect(left - 0.75, upper - 0.75, wide + 1.5, high + 1.5, fill=RULE)
             scene.pixels(left, upper, wide, high, tile.colours, tile.words)
-            scene.outline(left, upper, wide, high)
             if i:
-                scene.rect(x + side * EDGE, top - 0.5, side * (1 - 2 * EDGE), 0.8, fill="#d9d9de")
+                scene.rect(x + side * EDGE, top - 0.5, side * (1 - 2 * EDGE), 0.8, fill=RULE)
             top += each
         scene.rect(x, y, side, height, stroke="line", radius=radius)
         if unit == step.follow:
