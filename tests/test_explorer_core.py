@@ -69,11 +69,26 @@ def test_names_become_the_same_paths(call):
 
 def test_colours_are_those_of_the_figures(call):
     values = np.linspace(-1.3, 1.3, 301)
-    for palette in ("classic", "colorblind"):
+    for palette in ("classic", "colorblind", "activation"):
         found = call("colours", "diverging(values, 1.1, palette)", values=values.tolist(), palette=palette)
         rgba = np.array(listed(found)).reshape(-1, 4)
-        assert np.abs(rgba[:, :3] - theme.diverging(values, 1.1, palette).astype(int)).max() <= 1
+        own = theme.activation(values, 1.1) if palette == "activation" else theme.diverging(values, 1.1, palette)
+        assert np.abs(rgba[:, :3] - own.astype(int)).max() <= 1
         assert (rgba[:, 3] == 255).all()
+
+
+def test_steps_of_a_walk_survive_their_address(call):
+    for step in (
+        {"layer": "a:b/%2C,ü", "unit": 3, "at": [0, 12], "source": "x:y", "method": "conductance"},
+        {"layer": "relu#2", "unit": 0, "at": [3, 4], "source": None, "method": "gradient"},
+        {"layer": "n", "unit": 9, "at": [0, 0], "source": None, "method": None},
+    ):
+        text = call("pages/lens/steps", "writtenStep(step)", step=step)
+        assert call("pages/lens/steps", "parsedStep(text)", text=text) == step
+    for bad in ("", "a:1", "a:1:2", "a:x:1,2", "%:1:2,3", "a:1:2,3:b:c:d", "a:-1:2,3"):
+        assert call("pages/lens/steps", "parsedStep(text)", text=bad) is None, bad
+    odd = call("pages/lens/steps", "parsedStep(text)", text="a:1:2,3::constructor")
+    assert odd["method"] is None
 
 
 def test_checksums_are_crc32c(call):

@@ -44,7 +44,19 @@ QUERIES = {
 
 
 #: Those that are looked at in every way; the others are the same pages with other parameters.
-MAIN = ["model", "layer", "layer, factors", "unit", "edge, two back", "grid", "circuit", "strongest", "search", "help", "lens"]
+MAIN = [
+    "model",
+    "layer",
+    "layer, factors",
+    "unit",
+    "edge, two back",
+    "grid",
+    "circuit",
+    "strongest",
+    "search",
+    "help",
+    "lens",
+]
 
 
 @pytest.fixture(scope="module")
