@@ -65,9 +65,9 @@ def explain(
         >>> import numpy as np, weightatlas as wa
         >>> net = wa.load("efficientnet_lite0")
         >>> image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
-        >>> found = wa.explain(net, image, "blocks.1.0.conv_pw:5", down=2)
-        >>> [s.address for s in found], [s.attributions.source for s in found]
-        (['blocks.1.0.conv_pw:5', 'blocks.0.0:9'], ['blocks.0.0', 'act1'])
+        >>> found = wa.explain(net, image, "blocks.1.0.conv_pwl:5", down=2)
+        >>> [s.address for s in found], [s.attributions.method for s in found], found[1].instead
+        (['blocks.1.0.conv_pwl:5', 'blocks.1.0.conv_dw:91'], ['exact', 'exact'], 'blocks.1.0.act2')
     """
     down, k = checked_count(down, "steps down"), checked_count(k, "sources")
     sources = [source] * down if source is None else [source] if isinstance(source, str) else list(source)
