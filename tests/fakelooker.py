@@ -19,11 +19,15 @@ def main():
     tell(told="ready")
     for line in sys.stdin:
         ask = json.loads(line)
+        if "ask" not in ask:
+            continue
         data = base64.b64decode(ask.get("data", ""))
         if data == b"die":
             os._exit(7)
         if data.startswith(b"slow"):
             time.sleep(0.3)
+        if data == b"leave":
+            assert json.loads(sys.stdin.readline()) == {"left": ask["ask"]}
         if data == b"hang":
             time.sleep(600)
         if data == b"bad":

@@ -128,6 +128,20 @@ class TestMethods:
         assert "the gradient is 0 everywhere" in a.provenance.notes[-1]
         assert a.window == (0, 0, 1, 1)
 
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_progress_raises_ends_it(self, twins, x, method):
+        net, calls = twins[0], []
+
+        def heard():
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyError("enough")
+
+        with pytest.raises(KeyError, match="enough"):
+            wa.attributions(net, x, "head:2", "stem", method=method, progress=heard)
+        assert len(calls) == 2
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.module.modules())
+
     def test_more_steps_are_taken_until_the_sum_holds(self, twins, x):
         net, _ = twins
         a = wa.attributions(net, x, "head:2", "input", (1, 3), "integrated_gradients", steps=1)

@@ -213,6 +213,16 @@ class TestItsProcess:
         slow.join()
         assert server.post("/api/look", {"what": "image", "image": TOKEN}).status == 200
 
+    def test_one_that_works_for_nobody_is_told_so(self, server, monkeypatch):
+        upload(server, b"x")
+        monkeypatch.setattr(looker, "LOOK_EVERY", 0.02)
+        head = f"POST /api/image HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Type: image/png\r\nContent-Length: 5\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), 10) as one:
+            one.sendall(head.encode() + b"leave")
+            wait_until(lambda: server.desk.looker.waiting == 1)
+        wait_until(lambda: server.desk.looker.waiting == 0)  # the process goes on only because it was told
+        assert upload(server, b"x").status == 200
+
     def test_it_ends_with_the_server(self, atlas, fake):
         with Explorer(atlas, model="small") as server:
             pid = upload(server, b"x").json["pid"]
@@ -253,10 +263,16 @@ class Looking:
 
 
 class Ended:
-    """An inbox in which nothing comes."""
+    """An inbox in which nothing comes, but perhaps that somebody has left."""
+
+    def __init__(self):
+        self.ended, self.waiting = threading.Event(), []
 
     def first(self):
         return None
+
+    def holds(self, message):
+        return message in self.waiting
 
 
 @pytest.fixture
@@ -317,6 +333,19 @@ class TestAnswers:
         first = looked.ask(**ask)
         monkeypatch.setattr(looking, "step", None)
         assert looked.ask(**ask) == first
+
+    def test_integrals_end_when_nobody_waits_or_they_take_too_long(self, looked, picture, monkeypatch):
+        image = looked.look(encoded(picture))[1]["image"]
+        ask = {"what": "explain", "image": image, "layer": "head", "unit": 2, "method": "integrated_gradients"}
+        looked.session.inbox.waiting.append({"left": 7})
+        assert looked.ask(**ask)[0] == 200
+        looked.session.inbox.waiting.append({"left": 1})
+        assert looked.ask(**ask)[0] == 200  # answered already
+        status, words = looked.ask(**ask, k=2)
+        assert (status, words) == (422, "nobody waits for this answer any more")
+        looked.session.inbox.waiting.clear()
+        monkeypatch.setattr(looking, "LONGEST", -1.0)
+        assert "weightatlas explain" in looked.ask(**ask, k=2)[1]
 
     def test_eight_images_are_kept_those_used_last(self, looked, picture):
         tokens = [looked.look(encoded(np.roll(picture, n, 0)))[1]["image"] for n in range(8)]

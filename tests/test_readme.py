@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from planted import SVG, texts
+from skimage import data
 from typer.testing import CliRunner
 
 import weightatlas as wa
@@ -28,6 +29,9 @@ def blocks(language):
 @pytest.mark.usefixtures("short_recipes", "opened_once")
 def test_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name, pixels in (("cat", data.chelsea()), ("photos/cat", data.chelsea()), ("photos/coffee", data.coffee())):
+        Image.fromarray(pixels).save(f"{name}.png")
     names = {}
     for source in blocks("python"):
         exec(compile(source, "README.md", "exec"), names)
@@ -103,7 +107,11 @@ def sections():
 
 
 def test_the_gallery_has_every_figure_in_at_most_six_lines():
-    kinds = set(wa.figure_kinds()) - {"weights", "features", "connections", "paths"}  # shown on other pages
+    elsewhere = {"weights", "features", "connections", "paths"}  # shown on other pages
+    lenses = {"explanation", "activation_grid", "dataset_examples", "gradient_cases"}
+    shown = (ROOT / "docs/lenses.md").read_text()
+    assert all(f'wa.figure(net, "{kind}"' in shown or f'wa.figure(edge, "{kind}"' in shown for kind in lenses)
+    kinds = set(wa.figure_kinds()) - elsewhere - lenses
     assert set(sections()) == kinds
     for name, (command, source) in sections().items():
         assert shlex.split(command)[:3] == ["weightatlas", "figure", name]

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from .network import load as load
     from .records import Activations as Activations
     from .records import Attributions as Attributions
-    from .records import Explanation as Explanation
     from .records import DatasetExamples as DatasetExamples
+    from .records import Explanation as Explanation
     from .records import Factors as Factors
     from .records import FeatureImages as FeatureImages
     from .records import GradientCases as GradientCases

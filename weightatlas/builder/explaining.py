@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,7 @@ def step(
     baseline: Any = None,
     steps: int | None = None,
     last: bool = False,
+    progress: Callable[[], None] | None = None,
 ) -> Step:
     """One step of :func:`explain`: what pushed a unit up and down, through which weights, and where one can go on.
 
@@ -115,11 +116,12 @@ def step(
         follow: a source unit to go on with, instead of the one that pushed up most.
         instead: as in :class:`~weightatlas.records.Step`.
         last: the walk ends here: ``Step.follow`` is −1.
+        progress: as in :func:`weightatlas.attributions`.
 
     Raises:
         ArgumentError, UnknownNameError: as :func:`explain`.
     """
-    asked: dict[str, Any] = {"method": method, "baseline": baseline}
+    asked: dict[str, Any] = {"method": method, "baseline": baseline, "progress": progress}
     if source is None:
         behind, pooled = with_positions(net, target)
         source = behind or None

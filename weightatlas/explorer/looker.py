@@ -81,7 +81,7 @@ class Looker:
                     if not start:
                         return self._gone(ask)
                     await self._open()
-                return await self._answer(ask)
+                return await self._answer(ask, left)
             finally:
                 self._turn.release()
         finally:
@@ -116,27 +116,28 @@ class Looker:
             self.unable(message["why"])
             raise Refused(409, message["why"])
 
-    async def _answer(self, ask: dict[str, Any]) -> str:
+    async def _answer(self, ask: dict[str, Any], left: Left) -> str:
         self._number += 1
         self.process.send({"ask": self._number, **ask})
         until = time.monotonic() + LONGEST
         while True:
-            message = await self._heard(until - time.monotonic(), "this")
+            message = await self._heard(until - time.monotonic(), "this", left)
             if message.get("ask") != self._number:  # the answer to one that nobody waited for
                 continue
             if "error" in message:
                 raise Refused(message["status"], message["error"])
             return message["content"]
 
-    async def _heard(self, seconds: float, what: str) -> dict[str, Any]:
-        """What the process tells next.
+    async def _heard(self, seconds: float, what: str, left: Left | None = None) -> dict[str, Any]:
+        """What the process tells next; if nobody waits for it any more, the process is told so, once.
 
         Raises:
             Refused: if it dies, or takes too long and is ended.
         """
         try:
             async with asyncio.timeout(seconds):
-                message = await self.process.hear()
+                hearing = asyncio.ensure_future(self.process.hear())
+                message = await self._patiently(hearing, left)
         except TimeoutError as error:
             self.process.push()
             await self.process.ended()
@@ -145,6 +146,17 @@ class Looker:
             how = await self.process.ended()
             raise Refused(503, f"the process that looks at images {how}; {GONE}")
         return message
+
+    async def _patiently(self, hearing: asyncio.Task[Any], left: Left | None) -> dict[str, Any] | None:
+        """Waits for what the process tells, and looks meanwhile whether somebody still wants to know."""
+        try:
+            while not (await asyncio.wait((hearing,), timeout=LOOK_EVERY))[0]:
+                if left is not None and await left():
+                    self.process.send({"left": self._number})
+                    left = None
+            return hearing.result()
+        finally:
+            hearing.cancel()
 
     async def end(self) -> None:
         """Ends it."""

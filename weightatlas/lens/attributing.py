@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError
@@ -25,6 +26,7 @@ def attributions(
     *,
     baseline: Any = None,
     steps: int = STEPS,
+    progress: Callable[[], None] | None = None,
 ) -> Attributions:
     """What each unit of a source layer contributed to one unit at one position of one image, as ``[I, H, W]``.
 
@@ -46,6 +48,7 @@ def attributions(
             gradients.
         baseline: an image to start from, in any form that ``image`` may have; default the mean colour.
         steps: of an integral; doubled up to 512 while the sum is more than 1 % off, which is noted.
+        progress: called before every run of the network, of which integrals take many; what it raises ends them.
 
     Returns:
         Contributions, activations and gradients on the source's grid (y down, x right), with the target's map. What
@@ -81,7 +84,7 @@ def attributions(
     if place is not None:
         notes = ("the baseline is not used: contributions are exact",) if start is not None else ()
         return asked.exact(place, notes)
-    return asked.through(method if method != "auto" else "integrated_gradients", start, steps)
+    return asked.through(method if method != "auto" else "integrated_gradients", start, steps, progress)
 
 
 def _check(method: str, steps: Any, baseline: Any) -> None:

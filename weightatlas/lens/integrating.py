@@ -7,6 +7,8 @@ What is missing of a sum has two causes, which are told apart by one run with th
 
 from __future__ import annotations
 
+import importlib
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,20 +43,30 @@ class Found:
     notes: tuple[str, ...]
 
 
+def _captum() -> Any:
+    """The library's methods; what its imports say of fonts and progress bars is not about us."""
+    fonts = logging.getLogger("matplotlib.font_manager")
+    before = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("captum.attr")
+    finally:
+        fonts.setLevel(before)
+
+
 def gradient_times_activation(probe: Probe, inputs: Tensor, value: float) -> Found:
     """Gradient × activation; the base is the value with the source at 0 and everything else as it is."""
-    from captum.attr import LayerGradientXActivation
-
-    values = _quietly(lambda: LayerGradientXActivation(probe, probe.tap).attribute(inputs))
+    method = _captum().LayerGradientXActivation(probe, probe.tap)
+    values = _quietly(lambda: method.attribute(inputs))
     base = probe.value_with(inputs, torch.zeros((), dtype=inputs.dtype, device=inputs.device))
     return Found(values, base, 0, ())
 
 
 def integrated_gradients(probe: Probe, inputs: Tensor, baseline: Tensor, value: float, steps: int) -> Found:
     """Integrated gradients of the source's output, from that on the baseline to that on the image."""
-    from captum.attr import LayerIntegratedGradients
-
-    method = LayerIntegratedGradients(probe, probe.tap, multiply_by_inputs=True)
+    method = _captum().LayerIntegratedGradients(probe, probe.tap, multiply_by_inputs=True)
 
     def once(count: int) -> Any:
         with probe.shared():
@@ -67,9 +79,7 @@ def integrated_gradients(probe: Probe, inputs: Tensor, baseline: Tensor, value: 
 
 def conductance(probe: Probe, inputs: Tensor, baseline: Tensor, value: float, steps: int) -> Found:
     """Conductance of the source's units, along the straight line from the baseline to the image."""
-    from captum.attr import LayerConductance
-
-    method = LayerConductance(probe, probe.tap)
+    method = _captum().LayerConductance(probe, probe.tap)
 
     def once(count: int) -> Any:
         # one more evaluation than steps, and two at least at a time: captum takes differences of neighbours

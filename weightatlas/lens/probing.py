@@ -32,13 +32,18 @@ class Probe:
         target: a layer.
         unit: its unit.
         before: take what the target's module reads at that place, not what it gives (its pre-activation).
+        progress: called before every run; what it raises ends the computation.
 
     Attributes:
         tap: an identity through which the source passes.
     """
 
-    def __init__(self, net: Network, source: str | None, target: str, unit: int, before: bool = False) -> None:
+    def __init__(
+        self, net: Network, source: str | None, target: str, unit: int, before: bool = False,
+        progress: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.net, self.source, self.target, self.unit, self.before = net, source, target, unit, before
+        self.progress = progress
         self.axes = axes_of(net, target)
         self.tap = nn.Identity()
         self.places: list[tuple[int, int]] = [(0, 0)]
@@ -62,6 +67,8 @@ class Probe:
 
     def run(self, inputs: Tensor) -> Tensor:
         """As calling it."""
+        if self.progress is not None:
+            self.progress()
         if self._share and len(inputs) > 1 and bool((inputs == inputs[:1]).all()):
             found = self._once(inputs[:1], len(inputs))
             if found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,11 +170,14 @@ class Question:
 
     # through layers that are not linear
 
-    def through(self, method: str, start: Tensor | None, steps: int) -> Attributions:
+    def through(
+        self, method: str, start: Tensor | None, steps: int, progress: Callable[[], None] | None = None
+    ) -> Attributions:
         """By gradients of the whole way from the source."""
         source = self.given if self.given is not None else self._default()
         with torch.inference_mode(False):
-            return self._through(source, method, start, steps)
+            probe = Probe(self.net, source, self.layer.name, self.unit, progress=progress).at(self.at)
+            return self._through(probe, source, method, start, steps)
 
     def _default(self) -> str | None:
         if self.read is None:
@@ -182,8 +186,7 @@ class Question:
         known = own in self.net.layers or is_input(self.net, own)
         return own if known and self._same_axes(own) else None
 
-    def _through(self, source: str | None, method: str, start: Tensor | None, steps: int) -> Attributions:
-        probe = Probe(self.net, source, self.layer.name, self.unit).at(self.at)
+    def _through(self, probe: Probe, source: str | None, method: str, start: Tensor | None, steps: int) -> Attributions:
         axes = self._input_axes() if source is None else axes_of(self.net, source)
         _, activations, gradients = probe.gradient(self.inputs)
         begin = torch.zeros_like(self.inputs) if start is None else start

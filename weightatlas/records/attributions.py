@@ -99,6 +99,6 @@ class Attributions(Record):
 
     def __repr__(self) -> str:
         return (
-            f"Attributions({self.source} → {self.target}:{self.unit} at {self.at}, {self.method}: value {self.value:.4g} "
-            f"= base {self.base:.4g} + {self.total:.4g} + residual {self.residual:.2g})"
+            f"Attributions({self.source} → {self.target}:{self.unit} at {self.at}, {self.method}: "
+            f"value {self.value:.4g} = base {self.base:.4g} + {self.total:.4g} + residual {self.residual:.2g})"
         )

@@ -73,6 +73,10 @@ class Inbox:
         """Whether a message waits."""
         return bool(self._waiting)
 
+    def holds(self, message: dict[str, Any]) -> bool:
+        """Whether this very message waits."""
+        return message in self._waiting
+
     def take(self, alike: Callable[[dict[str, Any], dict[str, Any]], bool], most: int) -> list[dict[str, Any]]:
         """The message that waits longest, and those that are like it, at most so many."""
         with self._news:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -27,6 +28,8 @@ TOKEN = 20  # hexadecimal digits
 #: Units that are listed of a layer, and of the last one with the image itself.
 LISTED, CLASSES = 24, 5
 SOURCES = 6
+#: Seconds that an integral may take; the server waits a little longer.
+LONGEST = 90.0
 BAD, GONE, UNKNOWN, UNFIT, BROKEN = 400, 410, 404, 422, 500
 MOST_WORDS = 300  # characters
 LOST = "this image is not in memory any more; drop it again"
@@ -34,6 +37,10 @@ LOST = "this image is not in memory any more; drop it again"
 
 class _GoneError(WeightAtlasError):
     """An image is not there."""
+
+
+class _LeftError(WeightAtlasError):
+    """Nobody waits for an answer any more, or it would take too long."""
 
 
 class Session:
@@ -48,6 +55,7 @@ class Session:
     def __init__(self, order: dict[str, Any], inbox: Inbox, out: Outbox) -> None:
         self.order, self.inbox, self.out = order, inbox, out
         self.images = Images()
+        self._asked, self._began = 0, 0.0
         self._net: Network | None = None
         self._answers: dict[str, Callable[[Seen, dict[str, Any]], Any]] = {
             "image": self._image, "layer": self._layer, "unit": self._unit, "explain": self._explain,
@@ -71,11 +79,13 @@ class Session:
             return
         self.out.tell("ready")
         while (ask := self.inbox.first()) is not None and not self.inbox.ended.is_set():
-            self.answer(ask)
+            if "ask" in ask:  # else somebody left who had been answered already
+                self.answer(ask)
 
     def answer(self, ask: dict[str, Any]) -> None:
         """Answers one question, whatever comes of it."""
-        asked = ask.pop("ask")
+        asked = self._asked = ask.pop("ask")
+        self._began = time.monotonic()
         try:
             self.out.tell("answer", ask=asked, content=self._content(ask))
         except WeightAtlasError as error:
@@ -161,12 +171,23 @@ class Session:
             "at": [y, x], "box": list(where), "active": number(float((values > 0).mean())),
         }  # fmt: skip
 
+    def _go_on(self) -> None:
+        """Ends an integral that nobody waits for, or that would take so long that the server gives this process up."""
+        if self.inbox.ended.is_set() or self.inbox.holds({"left": self._asked}):
+            raise _LeftError("nobody waits for this answer any more")
+        if time.monotonic() - self._began > LONGEST:
+            raise _LeftError(
+                f"this would take more than {LONGEST:.0f} seconds here; choose another method, or let weightatlas "
+                "explain take its time on the command line"
+            )
+
     def _explain(self, seen: Seen, ask: dict[str, Any]) -> dict[str, Any]:
         """One step of an explanation, and the layer that made its sources, in which these can be explained in turn."""
         at = ask.get("at")
         made = step(
             self.net, seen.inputs, f"{ask['layer']}:{ask['unit']}", at=None if at is None else (at[0], at[1]),
             source=ask.get("source"), method=ask.get("method", "auto"), k=ask.get("k", SOURCES), last=True,
+            progress=self._go_on,
         )  # fmt: skip
         source = self.net.layers.get(made.attributions.source)
         return {**step_of(made), "further": "" if source is None else maker(self.net, source).name}
