@@ -120,3 +120,14 @@ def inaccessible(page):
 
     found = Axe().run(page).response["violations"]
     return [f"{v['id']} ({v['impact']}): {[n['html'][:160] for n in v['nodes'][:4]]}" for v in found]
+
+
+def looked_at(page):
+    """Looks whether a page has one heading, room for all that is on it, names for what can be used, and ids of one each."""
+    assert page.locator("h1").count() == 1
+    assert sideways(page) <= 0
+    assert beyond(page) == []
+    assert unnamed(page) == []
+    assert page.evaluate(
+        "[...document.querySelectorAll('[id]')].length === new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size"
+    )

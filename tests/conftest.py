@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browsing import launched
+from browsing import Visit, launched
 
 from weightatlas.featurevis import Recipe
 
@@ -53,6 +53,22 @@ def browser() -> Iterator[Any]:
     """Chromium, for the tests of a file: while it is there, no event loop can be begun in the process."""
     with launched() as opened:
         yield opened
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    """Opens pages of a site; whatever went wrong on them fails the test at its end."""
+    opened: list[Visit] = []
+
+    def at(origin: str, **more: Any) -> Visit:
+        opened.append(Visit(browser, origin, **more))
+        return opened[-1]
+
+    yield at
+    wrong = [w for v in opened for w in v.wrong]
+    for v in opened:
+        v.close()
+    assert wrong == []
 
 
 @pytest.fixture(scope="module")

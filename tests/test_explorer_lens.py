@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import Visit, beyond, inaccessible, sideways, unnamed
+from browsing import beyond, inaccessible, looked_at, sideways
 from explorers import Command, is_running, wait_until
 from filelock import FileLock
 from PIL import Image
@@ -51,27 +51,6 @@ def files(photos, tmp_path_factory):
     for name in ("cat", "astronaut"):
         Image.fromarray(photos[name]).save(folder / f"{name}.png")
     return folder
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens pages of a site; whatever went wrong on them fails the test at its end."""
-    opened = []
-
-    def at(origin, **more):
-        opened.append(Visit(browser, origin, **more))
-        return opened[-1]
-
-    yield at
-    wrong = [w for v in opened for w in v.wrong]
-    for v in opened:
-        v.close()
-    assert wrong == []
-
-
-def looked_at(page):
-    assert page.locator("h1").count() == 1
-    assert (sideways(page), beyond(page), unnamed(page), inaccessible(page)) == (0, [], [], [])
 
 
 def number(words):
@@ -119,6 +98,7 @@ def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, 
     at = visit(live)
     page = at.go("?lens=image")
     looked_at(page)
+    assert inaccessible(page) == []
     chosen(page, files / "cat.png")
     classes = page.locator(".classes .bars code").all_inner_texts()
     with_net = wa.activations(lite0, photos["cat"][None], ["classifier", LAST])
@@ -185,6 +165,7 @@ def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, 
     assert page.locator(".trail li").count() == 3
     assert below.source == FROM
     looked_at(page)
+    assert inaccessible(page) == []
 
     # reloaded, the view is the same; on a phone in the dark it can be read as well
     whole = page.locator("main").inner_text()
@@ -194,6 +175,7 @@ def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, 
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 800})
     looked_at(page)
+    assert inaccessible(page) == []
     page.set_viewport_size({"width": 3840, "height": 2160})
     assert (sideways(page), beyond(page)) == (0, [])
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -210,6 +192,7 @@ def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, 
     assert f"{values.max():.3g}" in facts
     assert f"({y}, {x})" in facts
     looked_at(page)
+    assert inaccessible(page) == []
     page.go_back()
     explained(page, f"{step[0]}:{step[1]}")
     page.go_back()
@@ -278,6 +261,7 @@ def test_what_is_no_image_is_told_and_the_page_stays(visit, live, files):
     assert [w for w in at.wrong if "422" not in w] == []
     at.wrong.clear()
     looked_at(page)
+    assert inaccessible(page) == []
     chosen(page, files / "cat.png")
     assert page.get_by_role("alert").count() == 0
 
@@ -295,6 +279,7 @@ def test_an_image_that_is_gone_is_asked_for_again_and_the_view_comes_back(visit,
     page.reload()
     page.get_by_text("is not in the server's memory").wait_for()
     looked_at(page)
+    assert inaccessible(page) == []
     assert page.url == view
     chosen(page, files / "cat.png")
     explained(page, f"{LAST}:1")

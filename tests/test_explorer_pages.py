@@ -8,7 +8,7 @@ import urllib.parse
 import exploring
 import numpy as np
 import pytest
-from browsing import Visit, beyond, inaccessible, sideways, unnamed
+from browsing import inaccessible, looked_at
 from PIL import Image
 
 import weightatlas as wa
@@ -79,32 +79,6 @@ def exported(atlas, tmp_path_factory):
     wa.export_site(atlas, site)
     with exploring.static(site) as origin:
         yield origin
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens pages of a site; whatever went wrong on them fails the test at its end."""
-    opened = []
-
-    def at(origin, **more):
-        opened.append(Visit(browser, origin, **more))
-        return opened[-1]
-
-    yield at
-    wrong = [w for v in opened for w in v.wrong]
-    for v in opened:
-        v.close()
-    assert wrong == []
-
-
-def looked_at(page):
-    assert page.locator("h1").count() == 1
-    assert sideways(page) <= 0
-    assert beyond(page) == []
-    assert unnamed(page) == []
-    assert page.evaluate(
-        "[...document.querySelectorAll('[id]')].length === new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size"
-    )
 
 
 @pytest.mark.parametrize("name", list(QUERIES))
