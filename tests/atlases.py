@@ -88,6 +88,11 @@ def options() -> dict:
     return {"images": images(), "recipes": recipes, "batch": 3, "units": range(4)}
 
 
+def few() -> dict:
+    """A build with every kind of job, few pictures, and two batches of images."""
+    return {"images": images(2), "recipes": [QUICK, f"{recipe_name(QUICK)}.positions"], "batch": 1, "units": range(2)}
+
+
 @functools.cache
 def recipe_name(recipe: wa.Recipe) -> str:
     """What a recipe of one's own is called in an atlas."""
@@ -119,11 +124,15 @@ def built() -> tuple[Path, list]:
 
 
 class Builder:
-    """A process that opens the network once and forks a build of it on demand: a build that can be killed, cheaply."""
+    """A process that opens the network once and forks a build of it on demand: a build that can be killed, cheaply.
 
-    def __init__(self) -> None:
+    Args:
+        what: "options" or "few", the function here that tells what is built.
+    """
+
+    def __init__(self, what: str = "options") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, __file__, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         assert self._read() == "ready"
 
@@ -161,18 +170,19 @@ def _serve() -> None:
 
     net = small()
     wa.layer_graph(net)
+    what = {"options": options, "few": few}[sys.argv[1]]()
     print("ready", flush=True)
     for words in sys.stdin:
         order = json.loads(words)
         child = os.fork()
         if not child:
-            _build(net, order)
+            _build(net, order, what)
         print(child, flush=True)
         status = os.waitpid(child, 0)[1]
         print(-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
 
 
-def _build(net: wa.Network, order: dict) -> None:
+def _build(net: wa.Network, order: dict, what: dict) -> None:
     """Runs a build in this process and ends it."""
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -183,7 +193,7 @@ def _build(net: wa.Network, order: dict) -> None:
         _die_at(order["die"])
     status = 3
     try:
-        wa.build(net, order["folder"], progress=tell, **options())
+        wa.build(net, order["folder"], progress=tell, **what)
         status = 0
     except KeyboardInterrupt as stopped:
         os.write(log, (json.dumps({"event": "interrupted", "about": str(stopped)}) + "\n").encode())

@@ -8,6 +8,7 @@ graph; what ``Weights.replaced`` names there does what ``became`` says instead o
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -274,6 +275,12 @@ class Truth:
         noise = torch.randn((1, *net.input.shape), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
         self.x = noise if x is None else x.double()
         self._made: dict[Any, dict[str, Tensor]] = {}
+        self._places: list[str] | None = None
+
+    @functools.cached_property
+    def _double(self) -> nn.Module:
+        """What is run: one copy for all ways of replacing operators, since running it changes nothing about it."""
+        return double(self.module or self.net.module)
 
     def outputs(self, replaced: Iterable[Any], until: str = "") -> dict[str, Tensor]:
         """The outputs of layers as far as ``until``, which autograd can follow."""
@@ -281,9 +288,11 @@ class Truth:
         if until not in self._made.get(replaced, ()):
             measured = self.net.measured
             shares = (lambda place: measured.get(place, "shares")) if measured else lambda _: None
-            told = Told(double(self.module or self.net.module), replaced, shares, self.last)
+            told = Told(self._double, replaced, shares, self.last)
+            told.places = self._places  # where operators stand does not depend on which of them are replaced
             self._made.clear()  # a graph of a large network is large
             self._made[replaced] = told.outputs(self.x.clone().requires_grad_(), until)
+            self._places = told.places
         return self._made[replaced]
 
     def gradients(
