@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from planted import HOSTILE, factors, weights
+from planted import HOSTILE, SVG, factors, weights
 from test_figures_context import Drawn, assert_colours, pictures, shade
 
 import weightatlas as wa
@@ -340,6 +340,27 @@ def test_every_case_shows_its_strongest_units_glued_to_their_gradients_on_one_sc
     assert {"case 1: 60%", "case 2: 30%"} <= set(drawn.texts)
     assert "cosine −1.00" in figure.caption
     assert len([p for p in drawn.photos if p.words == "an example of case 2"]) == 2
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (40, 60), (64, 40)])
+def test_positions_are_framed_in_crops_that_do_not_tell_them(shape):
+    crop = np.zeros((*shape, 3), np.uint8)
+    h, w = shape
+    middle = (h / 2 + 6, w / 2 - 4)  # of a position of 8 × 10 pixels, within the square that is shown
+    cell = ((middle[0] - 4) / h, (middle[1] - 5) / w, 8 / h, 10 / w)
+    found, scale = cases(), 1 / min(shape)
+    figure = figures.gradient_cases(found, None, {0: [crop], 1: [crop]}, k=1, cells={0: [cell]})
+    drawn = Drawn(figure, 720)
+    shot = next(p for p in drawn.photos if p.words == "an example of case 1")
+    frames = [r for r in drawn.root.iter(f"{SVG}rect") if r.get("stroke-width") == "1.5"]
+    assert len(frames) == 1  # the second crop has none
+    x, y, wide, high = (float(frames[0].get(n)) for n in ("x", "y", "width", "height"))
+    side = shot.w
+    assert (x + wide / 2 - shot.x) / side == pytest.approx(0.5 - 4 * scale, abs=0.01)
+    assert (y + high / 2 - shot.y) / side == pytest.approx(0.5 + 6 * scale, abs=0.01)
+    assert (wide / side, high / side) == pytest.approx((10 * scale, 8 * scale), abs=0.01)
+    assert "frames show their positions" in figure.caption
+    assert "frames" not in figures.gradient_cases(found, None, {0: [crop]}, k=1).caption
 
 
 def test_the_examples_of_a_case_are_those_with_most_of_it_the_strongest_first():

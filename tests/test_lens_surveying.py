@@ -16,7 +16,7 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError, LoadError, UnknownNameError
-from weightatlas.lens import box, collection, crops, photos_from
+from weightatlas.lens import box, cell, collection, crops, photos_from
 from weightatlas.records import Provenance, Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -427,6 +427,21 @@ class TestCrops:
                     top, left, bottom, right = box(net.layers[layer], best.at, (SIDE, SIDE), least)
                     assert crop.dtype == np.uint8
                     assert np.array_equal(crop, pictures[best.number][top:bottom, left:right])
+
+    def test_positions_are_known_in_crops_that_do_not_tell_them(self, net):
+        layer = net.layers["down"]
+        field = layer.receptive_field
+        size = (round(field.size[0]), round(field.size[1]) + 3)
+        centre = [round((size[a] / 2 - field.size[a] / 2 - field.offset[a]) / field.stride[a]) for a in (0, 1)]
+        for dy, dx in ((0, 0), (1, 0), (0, -1)):
+            place, grid = (centre[0] + dy, centre[1] + dx), size
+            assert cell(layer, place, (SIDE * 9, SIDE * 9), 0) == ()
+            top, left, bottom, right = box(layer, place, grid, 0)
+            y, x, high, wide = cell(layer, place, grid, 0)
+            middle = [place[a] * field.stride[a] + field.offset[a] + field.size[a] / 2 for a in (0, 1)]
+            assert top + (y + high / 2) * (bottom - top) == pytest.approx(middle[0])
+            assert left + (x + wide / 2) * (right - left) == pytest.approx(middle[1])
+            assert (high * (bottom - top), wide * (right - left)) == pytest.approx(field.stride)
 
     def test_outside_of_them_nothing_matters(self, net, pictures, found):
         """The receptive field is enough for the same activation, whatever the rest of the image is."""

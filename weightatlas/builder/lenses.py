@@ -101,9 +101,11 @@ def dataset_examples(
         chosen = [int(u) for u in np.argsort(-np.nan_to_num(found.most[found.rows(layer)]), kind="stable")[:SHOWN]]
     cuts = {u: lens.crops(studio.net, photos, found, layer, u) for u in chosen}
     _, spec = studio.net.require_module("examples")
+    places = {u: [seen.at for seen in found.best(layer, u)] for u in chosen}
     return figures.dataset_examples(
-        found, layer, chosen, cuts, studio.pictures.units(layer, chosen), channel_names=spec.channel_names
-    )
+        found, layer, chosen, cuts, studio.pictures.units(layer, chosen), channel_names=spec.channel_names,
+        cells={u: [lens.cell(studio.net.layers[layer], at, spec.grid) for at in places[u]] for u in chosen},
+    )  # fmt: skip
 
 
 def gradient_cases(
@@ -123,24 +125,27 @@ def gradient_cases(
     if photos is None:
         raise ArgumentError("images= is needed: cases are of examples")
     found = cases_of(studio.net, before, f"{layer}:{unit}", photos, cases, examples=examples, seed=studio.seed)
-    crops, names = _cut(studio, found, photos), studio.net.require_module("cases")[1].channel_names
-    asked: dict[str, Any] = {"k": k, "channel_names": names, "palette": studio.palette}
+    (crops, cells), names = _cut(studio, found, photos), studio.net.require_module("cases")[1].channel_names
+    asked: dict[str, Any] = {"k": k, "channel_names": names, "palette": studio.palette, "cells": cells}
     figures.gradient_cases(found, None, crops, **asked)  # refuses before anything is rendered
     sources = {u for case in range(len(found.cases)) for u in figures.strongest_in(found, case, k)}
     pictures = [*studio.pictures.units(layer, [unit]), *studio.pictures.units(found.source, sources)]
     return figures.gradient_cases(found, pictures, crops, **asked)
 
 
-def _cut(studio: Studio, found: GradientCases, photos: Photos) -> dict[int, list[np.ndarray]]:
-    """Of each case, crops of the examples with most of it; none of inputs that are no images."""
+def _cut(
+    studio: Studio, found: GradientCases, photos: Photos
+) -> tuple[dict[int, list[np.ndarray]], dict[int, list[tuple[float, ...]]]]:
+    """Of each case, crops of the examples with most of it, and where their positions lie; none without images."""
     _, spec = studio.net.require_module("crops")
     if len(spec.shape) != IMAGE_AXES:
-        return {}
-    layer, made = studio.net.layers[found.target], {}
+        return {}, {}
+    layer, made, cells = studio.net.layers[found.target], {}, {}
     for case in range(len(found.cases)):
-        made[case] = []
+        made[case], cells[case] = [], []
         for row in figures.most_of(found, case, CROPS):
             seen = from_input(photos.tensor(studio.net, [int(found.images[row])]), spec)[0]
             top, left, bottom, right = lens.box(layer, found.places[row].tolist(), spec.grid)
             made[case].append(seen[top:bottom, left:right].copy())
-    return made
+            cells[case].append(lens.cell(layer, found.places[row].tolist(), spec.grid))
+    return made, cells

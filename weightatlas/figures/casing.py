@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .connecting import glued_card
 from .figure import Figure
 from .gallery import Gallery, Images
 from .grids import sign_words
-from .imaging import visible_image
+from .imaging import crop_square, visible_image
 from .layout import GAP, magnitude
 from .maps import LEAST, Maps, check_finite, off_centre
 from .theme import Palette, check_choice
@@ -34,6 +35,7 @@ def gradient_cases(
     k: int = 4,
     channel_names: Sequence[str] = ("red", "green", "blue"),
     palette: Palette = "classic",
+    cells: Mapping[int, Sequence[Sequence[float]]] | None = None,
 ) -> Figure:
     """A unit, and a row for each case: its share, the source units that matter most in it, and examples of it.
 
@@ -45,6 +47,7 @@ def gradient_cases(
         k: source units of each case.
         channel_names: of the crops, and of the source units where the source is the image.
         palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
+        cells: of each crop, the position as ``lens.cell`` gives it, to be framed.
 
     Returns:
         A figure with one scale. ``data`` has ``shares`` ``[K]``, ``units`` ``[K, k]``, ``maps`` ``[K, k, H, W]``,
@@ -63,17 +66,18 @@ def gradient_cases(
     drawn = _drawn(found, np.concatenate(maps), palette)
     pictures = Gallery(images, {"input": dict(enumerate(channel_names))})
     address = f"{found.target}:{found.unit}"
-    shots = {case: [visible_image(c, channel_names) for c in cut] for case, cut in (crops or {}).items()}
+    shots = {
+        case: [(visible_image(c, channel_names), at) for c, at in zip(cut, _cells(cells, case), strict=False)]
+        for case, cut in (crops or {}).items()
+    }
 
     def body(room: float) -> Box:
         side = min(max(room * 0.24, PORTRAIT[0]), PORTRAIT[1])
         picture = pictures.of(found.target, found.unit)
 
         def cases(wide: float) -> Box:
-            rows = [
-                _case(found, n, units[n], shots.get(n, []), (pictures, drawn, wide)) for n in range(len(found.cases))
-            ]
-            return boxes.column(rows, 2 * GAP)
+            look, count = (pictures, drawn, wide), len(found.cases)
+            return boxes.column([_case(found, n, units[n], shots.get(n, []), look) for n in range(count)], 2 * GAP)
 
         if picture.colours is None:
             return cases(room)
@@ -85,7 +89,7 @@ def gradient_cases(
         body,
         drawn.legend,
         title=f"The cases in which {address} fires",
-        caption=_caption(found, palette, bool(shots)),
+        caption=_caption(found, palette, [at for shown in shots.values() for _, at in shown]),
         said=[*about_pictures(pictures), *drawn.shown.left_out],
         provenance=found.provenance,
         alt=" ".join(_words(found, n, chosen) for n, chosen in enumerate(units)),
@@ -94,6 +98,11 @@ def gradient_cases(
             "examples": [most_of(found, n, len(shots.get(n, [])) or 1) for n in range(len(found.cases))], **drawn.data,
         },
     )  # fmt: skip
+
+
+def _cells(cells: Mapping[int, Sequence[Sequence[float]]] | None, case: int) -> Iterator[Sequence[float]]:
+    """The positions in a case's crops; where none were given, nothing to be framed."""
+    return chain((cells or {}).get(case, ()), repeat(()))
 
 
 def _drawn(found: GradientCases, maps: np.ndarray, palette: Palette) -> Maps:
@@ -131,7 +140,7 @@ def _case(
     found: GradientCases,
     case: int,
     units: Sequence[int],
-    crops: Sequence[np.ndarray],
+    crops: Sequence[tuple[np.ndarray, Sequence[float]]],
     look: tuple[Gallery, Maps, float],
 ) -> Box:
     """A case's share, its strongest source units glued to their maps, and examples."""
@@ -159,7 +168,7 @@ def _case(
     def examples(rest: float) -> Box:
         across = max(int((rest + GAP) // (CROP + GAP)), 1)
         each = min((rest - GAP * (across - 1)) / across, CROP)
-        tiles = [boxes.picture_square(Picture(c, f"an example of case {case + 1}"), each) for c in crops]
+        tiles = [crop_square(Picture(c, f"an example of case {case + 1}"), each, at) for c, at in crops]
         head = boxes.text("examples", 13)
         return boxes.column([head, boxes.lines(tiles, rest, GAP * 0.6, GAP * 0.6)], GAP)
 
@@ -182,7 +191,7 @@ def _words(found: GradientCases, case: int, units: Sequence[int]) -> str:
     return f"Case {case + 1}, {percent(float(found.shares[case]))} of the gradients: {listed}."
 
 
-def _caption(found: GradientCases, palette: Palette, crops: bool) -> str:
+def _caption(found: GradientCases, palette: Palette, cells: Sequence[Sequence[float]]) -> str:
     """What is shown, and how far the cases tell the gradients."""
     count, k = len(found.loadings), len(found.cases)
     text = (
@@ -194,4 +203,5 @@ def _caption(found: GradientCases, palette: Palette, crops: bool) -> str:
     if pairs:
         i, j = min(pairs, key=lambda p: float(found.alike[p]))
         text += f" Cases {i + 1} and {j + 1} are least alike: cosine {signed(float(found.alike[i, j]))}."
-    return text + (" The crops are those with most of each case." if crops else "")
+    framed = "; frames show their positions" if any(cells) else ""
+    return text + (f" The crops are those with most of each case{framed}." if cells else "")

@@ -14,7 +14,7 @@ from .composing import composed
 from .figure import Figure
 from .gallery import Gallery, Images
 from .histograms import bars, histogram
-from .imaging import visible_image
+from .imaging import crop_square, visible_image
 from .layout import GAP, LABEL_SIZE, magnitude
 from .wording import about_pictures, percent, several
 
@@ -30,6 +30,7 @@ def dataset_examples(
     images: Images = None,
     *,
     channel_names: Sequence[str] = ("red", "green", "blue"),
+    cells: Mapping[int, Sequence[Sequence[float]]] | None = None,
 ) -> Figure:
     """A row for each unit: its picture, the crops that excite it most, how often it fires how strongly.
 
@@ -40,6 +41,7 @@ def dataset_examples(
             fewer are given.
         images: feature visualizations of the units.
         channel_names: of the crops.
+        cells: of each crop, the position as ``lens.cell`` gives it, to be framed.
 
     Returns:
         A figure. ``data`` has ``units`` and, by unit, ``activations`` (under each crop), ``counts`` and ``edges`` of
@@ -50,7 +52,10 @@ def dataset_examples(
     """
     rows = examples.rows(layer)
     chosen = checked_units(units, rows.stop - rows.start, f"layer {layer!r}")
-    found = [_Unit(examples, layer, u, [visible_image(c, channel_names) for c in crops.get(u, ())]) for u in chosen]
+    found = [
+        _Unit(examples, layer, u, [visible_image(c, channel_names) for c in crops.get(u, ())], (cells or {}).get(u, ()))
+        for u in chosen
+    ]
     pictures = Gallery(images)
 
     def body(room: float) -> Box:
@@ -59,10 +64,11 @@ def dataset_examples(
 
     many = examples.activations(layer)
     count = examples.done
+    framed = "; frames show the position" if any(any(unit.cells) for unit in found) else ""
     text = (
         f"Of {several(count, 'image')}: crops of those that excite each unit most, cut to what its strongest "
-        f"position sees, with its activation there. The bars are all {many:,} activations by size, counted on a "
-        "logarithmic axis."
+        f"position sees, with its activation there{framed}. The bars are all {many:,} activations by size, counted "
+        "on a logarithmic axis."
     )
     return composed(
         (layer, f"on {several(count, 'image')}"),
@@ -90,8 +96,12 @@ class _Unit:
         ArgumentError: for more crops than there are examples.
     """
 
-    def __init__(self, examples: DatasetExamples, layer: str, number: int, crops: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self, examples: DatasetExamples, layer: str, number: int, crops: Sequence[np.ndarray],
+        cells: Sequence[Sequence[float]],
+    ) -> None:  # fmt: skip
         self.number, self.layer, self.address, self.crops = number, layer, f"{layer}:{number}", crops
+        self.cells = [*cells, *[()] * (len(crops) - len(cells))]
         self.best = examples.best(layer, number)
         if len(crops) > len(self.best):
             raise ArgumentError(f"{len(crops)} crops of {self.address} came in for {len(self.best)} examples")
@@ -122,7 +132,9 @@ def _row(unit: _Unit, most: int, pictures: Gallery, room: float) -> Box:
     def crops(wide: float) -> Box:
         columns, each = cards.columns_for(max(len(unit.crops), 1), wide, CROP)
         made = [
-            boxes.labelled(boxes.picture_square(_shot(unit, i), each), magnitude(unit.best[i].activation), mono=False)
+            boxes.labelled(
+                crop_square(_shot(unit, i), each, unit.cells[i]), magnitude(unit.best[i].activation), mono=False
+            )
             for i in range(len(unit.crops))
         ]
         return boxes.lines(made, columns * (each + GAP)) if made else boxes.paragraph(_nothing(unit), wide)
@@ -163,5 +175,5 @@ def _said(examples: DatasetExamples, layer: str) -> list[str]:
     left, dead = len(examples.names) - examples.done, len(examples.dead(layer))
     said = [f"{several(left, 'image')} were not looked at yet"] if left else []
     if not examples.rectified(layer):
-        return [*said, f"{layer} has values below 0, so none of its units is called dead"]
+        return [*said, f"values of {layer} go below 0, so none of its units is called dead"]
     return [*said, f"{several(dead, 'unit')} of the layer never rose above 0"] if dead else said

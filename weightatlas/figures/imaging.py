@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import Box
+from .boxes import Box, Picture, picture_square
 from .layout import RADIUS
 from .sheets import COLOURS
 
@@ -96,12 +96,37 @@ def marked(
             top, left, bottom, right = (v * scale for v in box)
             scene.frame(x + left + 1, y + top + 1, right - left - 2, bottom - top - 2)
         if cell:
-            top, left, high, wide = cell[0] * height, cell[1] * width, cell[2] * height, cell[3] * width
-            side = max(high, LEAST_FRAME), max(wide, LEAST_FRAME)
-            middle = (
-                min(max(top + high / 2, side[0] / 2), height - side[0] / 2),
-                min(max(left + wide / 2, side[1] / 2), width - side[1] / 2),
-            )
-            scene.frame(x + middle[1] - side[1] / 2, y + middle[0] - side[0] / 2, side[1], side[0], 1)
+            _frame(scene, (x, y, width, height), cell)
 
     return Box(width, height, draw, height / 2)
+
+
+def crop_square(picture: Picture, side: float, cell: Sequence[float] = ()) -> Box:
+    """The middle of a crop as a square, with the position that it was cut for framed.
+
+    Args:
+        picture: of the crop.
+        side: in pixels.
+        cell: (top, left, height, width) of the position as shares of the crop; none if the crop tells by itself.
+    """
+    plain = picture_square(picture, side)
+    if picture.colours is None or not cell:
+        return plain
+    shape = picture.colours.shape[:2]
+    n = min(shape)
+    ends = [((cell[a] * shape[a] - (shape[a] - n) // 2) / n, cell[2 + a] * shape[a] / n) for a in (0, 1)]
+
+    def draw(scene, x: float, y: float) -> None:
+        plain.draw(scene, x, y)
+        _frame(scene, (x, y, side, side), (ends[0][0], ends[1][0], ends[0][1], ends[1][1]))
+
+    return Box(side, side, draw, plain.axis)
+
+
+def _frame(scene, around: Sequence[float], cell: Sequence[float]) -> None:
+    """A frame at shares (top, left, height, width) of a rectangle (x, y, width, height): inside, and not too small."""
+    x, y, width, height = around
+    high, wide = max(cell[2] * height, LEAST_FRAME), max(cell[3] * width, LEAST_FRAME)
+    down = min(max((cell[0] + cell[2] / 2) * height, high / 2), height - high / 2)
+    right = min(max((cell[1] + cell[3] / 2) * width, wide / 2), width - wide / 2)
+    scene.frame(x + right - wide / 2, y + down - high / 2, wide, high, 1)

@@ -4,6 +4,7 @@ from .attributing import attributions as attributions
 from .collection import Photos as Photos
 from .collection import photos_from as photos_from
 from .cropping import box as box
+from .cropping import cell as cell
 from .cropping import crops as crops
 from .differentiating import Example as Example
 from .differentiating import gradients as gradients

@@ -14,6 +14,8 @@ from .collection import photos_from
 
 #: Crops are at least so many pixels wide, so that there is something to see around a small receptive field.
 LEAST_CROP = 24
+#: Of an image's side: in a crop as large as that, one cannot see which position is meant.
+LARGE = 0.5
 
 
 def box(
@@ -39,6 +41,21 @@ def box(
         last = min(max(round(middle + wide / 2), first + 1), grid[axis])
         ends.append((first, last))
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+
+
+def cell(layer: Layer, place: Sequence[int], grid: tuple[int, int], least: float = LEAST_CROP) -> tuple[float, ...]:
+    """Top, left, height and width of a position in its :func:`box`, as shares of that.
+
+    Empty where the box is small enough to tell by itself, or what a position sees is not known.
+    """
+    field, (top, left, bottom, right) = layer.receptive_field, box(layer, place, grid, least)
+    if field is None or max((bottom - top) / grid[0], (right - left) / grid[1]) < LARGE:
+        return ()
+    found = []
+    for axis, first, size in ((0, top, bottom - top), (1, left, right - left)):
+        middle = place[axis] * field.stride[axis] + field.offset[axis] + field.size[axis] / 2
+        found.append(((middle - field.stride[axis] / 2 - first) / size, field.stride[axis] / size))
+    return found[0][0], found[1][0], found[0][1], found[1][1]
 
 
 def crops(
