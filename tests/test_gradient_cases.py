@@ -10,7 +10,7 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.builder.cases import factored
-from weightatlas.errors import ArgumentError, GraphError
+from weightatlas.errors import ArgumentError, GraphError, WeightValuesError
 from weightatlas.factor.cones import mixtures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,8 +134,9 @@ class TestExamples:
         assert any("pre-activation" in note for note in found.provenance.notes)
 
     def test_examples_without_a_gradient_are_left_out_and_counted(self):
-        """The unit's value is at most 0 on most images, and there both ReLUs are shut."""
+        """The unit's value is its bias alone on most images, and there both ReLUs are shut."""
         net = sides(noise(3, 3, 3, seed=3))
+        net.module[2].bias = nn.Parameter(torch.ones(1))
         x = torch.zeros(6, 3, 12, 12)
         x[0] = noise(3, 12, 12)
         found = wa.gradient_cases(net, "input", "2:0", x, 1, examples=12, per_image=2)
@@ -158,6 +159,38 @@ class TestExamples:
             assert far.min() >= 2
         np.testing.assert_allclose(found.cases[0], a / a.norm(), atol=1e-5)
         assert (found.origin, found.stride) == ((-1.0, -1.0), (1.0, 1.0))
+
+    @pytest.mark.parametrize("target", ["0:0", "1:1", "3:1"])
+    def test_only_values_above_0_are_examples_whatever_the_layer_is(self, target):
+        """A convolution, a block and a linear map: none at which the unit is negative."""
+        torch.manual_seed(0)
+        block = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh())
+        net = opened(nn.Sequential(nn.Conv2d(3, 2, 3), block, nn.Flatten(), nn.Linear(200, 4)), (3, 12, 12))
+        x = 3 * noise(8, 3, 12, 12)
+        layer, unit = target.split(":")
+        with torch.no_grad():
+            values = net.module[: int(layer) + 1](x)[:, int(unit)]
+        assert float(values.min()) < 0 < float(values.max())
+        found = wa.gradient_cases(net, "input", target, x, 1, examples=500, per_image=100)
+        assert found.values.min() > 0
+        assert found.values.max() == pytest.approx(float(values.max()), rel=1e-5)
+        assert len(found.values) <= int((values > 0).sum())
+        shut = wa.load(nn.Sequential(nn.Conv2d(3, 2, 3)), input=wa.InputSpec(shape=(3, 12, 12)))
+        with torch.no_grad():
+            shut.module[0].bias.fill_(-100)
+        top = float(shut.module[0](x)[:, 1].detach().max())
+        with pytest.raises(ArgumentError, match=rf"0:1 never fires on these 8 images: its largest value is {top:.3g}"):
+            wa.gradient_cases(shut, "input", "0:1", x, 1)
+
+    def test_a_unit_that_fires_at_the_border_alone_has_its_examples_there(self):
+        conv = nn.Conv2d(1, 1, 3, padding=1, bias=True)
+        with torch.no_grad():
+            conv.weight.fill_(-1)
+            conv.bias.fill_(7)  # 9 inside, 6 at an edge, 4 at a corner
+        net = opened(nn.Sequential(conv), (1, 8, 8))
+        found = wa.gradient_cases(net, "input", "0:0", torch.ones(2, 1, 8, 8), 1, per_image=4)
+        assert found.values.tolist() == [3] * 8
+        assert {tuple(p) for p in found.places.tolist()} == {(0, 0), (0, 7), (7, 0), (7, 7)}
 
     def test_the_batch_does_not_matter(self, boundary):
         _, net, x = boundary
@@ -188,7 +221,9 @@ class TestExamples:
 
     def test_what_is_wrong_is_told(self, boundary):
         _, net, x = boundary
-        with pytest.raises(ArgumentError, match=r"2:0 has 2 examples on 2 images, fewer than k=3"):
+        with pytest.raises(
+            ArgumentError, match=r"2:0 has 2 examples on 2 images, places where it is above 0: fewer than k=3"
+        ):
             wa.gradient_cases(net, "input", "2:0", x[:2], 3, per_image=1)
         with pytest.raises(ArgumentError, match="k=28 cases need"):
             wa.gradient_cases(net, "input", "2:0", x, 28)
@@ -202,6 +237,19 @@ class TestExamples:
             wa.gradient_cases(net, "input", "2:0", None)
         with pytest.raises(ArgumentError):
             wa.gradient_cases(net, "input", "2:0", x, 0)
+
+    def test_what_is_wrong_is_named(self, boundary):
+        _, net, x = boundary
+        for name, value in (("k", 0), ("examples", 0), ("per_image", 0), ("per_image", 1.5), ("batch", 0)):
+            with pytest.raises(ArgumentError, match=f"^{name}={value} is no number of"):
+                wa.gradient_cases(net, "input", "2:0", x[:2], **{name: value})
+        with pytest.raises(ArgumentError, match=r"progress=3 cannot be called; it is told \(examples done, examples"):
+            wa.gradient_cases(net, "input", "2:0", x[:2], progress=3)
+        broken = opened(nn.Sequential(nn.Conv2d(3, 2, 3)), (3, 12, 12))
+        with torch.no_grad():
+            broken.module[0].weight.fill_(float("nan"))
+        with pytest.raises(WeightValuesError, match="0:1 comes to NaN or infinity everywhere on these 2 images"):
+            wa.gradient_cases(broken, "input", "0:1", x[:2])
 
 
 class TestRealWeights:

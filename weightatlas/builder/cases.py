@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, WeightValuesError
 from ..factor import factorize
 from ..factor.cones import rays
 from ..lens import Example, Photos, gradients, photos_from, reads_alike, unit_maps
+from ..lens.mapping import checked_progress
 from ..network import INPUT, Network, place, unit_place
 from ..records import GradientCases, checked_count
 from ..weights import Window, reads, window
@@ -44,13 +45,14 @@ def gradient_cases(
         net: an open network with its architecture.
         source: a layer before the target, or ``"input"``; ``None`` for what the target reads.
         target: a unit, ``"layer:unit"``. Of an activation layer (ReLU and its like) the pre-activation is
-            differentiated, as an activation that is cut off has no gradient.
+            differentiated, as an activation that is cut off above has no gradient.
         images: files, folders, arrays, a tensor, or an iterable of images, as for :func:`weightatlas.activations`.
         k: number of cases.
-        examples: how many pairs of an image and a position: those at which the unit's value is largest, positive ones
-            only if the target is an activation.
+        examples: how many pairs of an image and a position at most: those at which the unit's value is largest, and
+            above 0, whatever kind of layer it is of: elsewhere it does not fire.
         per_image: at most so many of one image, no two of them neighbours; default as many as it takes to come to
-            ``examples``, up to 16. Positions whose window lies inside the source grid come before others.
+            ``examples``, up to 16. Where the unit fires at positions whose window lies inside the source grid, only
+            these are taken.
         seed: of the factorization.
         batch: images, and examples, that are run at once.
         progress: called with examples done and examples in all.
@@ -63,7 +65,9 @@ def gradient_cases(
 
     Raises:
         UnknownNameError: for layers and units that do not exist.
-        ArgumentError: for fewer examples than cases, a unit that never fires, or a source that does not feed it.
+        ArgumentError: for fewer examples than cases, a unit that never comes above 0, or a source that does not feed
+            it.
+        WeightValuesError: for a unit that comes to NaN or infinity everywhere.
 
     Source: Voss et al., "Visualizing Weights", Distill 2021, on the limits of expanded weights (its third remedy).
 
@@ -77,8 +81,11 @@ def gradient_cases(
     layer, unit = unit_place(net, target, "target")
     if layer == INPUT and layer not in net.layers:
         raise ArgumentError(f"target={target!r} is the network's own input, which has no gradient")
-    for number, what in ((k, "cases"), (examples, "examples"), (batch, "images")):
-        checked_count(number, what)
+    for number, what, name in ((k, "cases", "k"), (examples, "examples", "examples"), (batch, "images", "batch")):
+        checked_count(number, what, name)
+    if per_image is not None:
+        checked_count(per_image, "examples of one image", "per_image")
+    checked_progress(progress, "(examples done, examples in all)")
     before = reads_alike(net, layer)
     begin = _source(net, source, layer)
     photos = photos_from(net, images)
@@ -87,11 +94,11 @@ def gradient_cases(
     grid = _grid(net, begin)
     view = window(net, begin, layer, grid)
     most = per_image if per_image is not None else min(-(-examples // len(photos)), MOST_PER_IMAGE)
-    chosen = _chosen(net, photos, layer, unit, before, view, grid, examples, checked_count(most, "examples"), batch)
+    chosen = _chosen(net, photos, layer, unit, before, view, grid, examples, most, batch)
     if len(chosen) < k:
         raise ArgumentError(
-            f"{layer}:{unit} has {len(chosen)} examples on {len(photos)} images, fewer than k={k} cases; give more "
-            "images, or a larger per_image="
+            f"{layer}:{unit} has {len(chosen)} examples on {len(photos)} images, places where it is above 0: fewer "
+            f"than k={k} cases; give more images, or a larger per_image="
         )
     rows = _gradients(net, photos, chosen, layer, unit, begin, view, before, batch, progress)
     return _recorded(net, photos, chosen, rows, layer, unit, begin, view, k, seed, before)
@@ -127,7 +134,7 @@ def _chosen(
     batch: int,
 ) -> list[Example]:
     """The examples, strongest first; of equally strong ones the earlier."""
-    found: list[Example] = []
+    found: dict[bool, list[Example]] = {True: [], False: []}  # by whether the window lies inside
     inside: np.ndarray | None = None
     peak = -np.inf
     for number, values in unit_maps(net, photos, layer, unit, before=before, batch=batch):
@@ -135,14 +142,17 @@ def _chosen(
             inside = _inside(view, values.shape, grid)
         values = np.where(np.isfinite(values), values, -np.inf)
         peak = max(peak, float(values.max()))
-        usable = np.where(inside, values, -np.inf) if inside.any() else values
-        floor = 0.0 if before else -np.inf
-        found += [Example(number, at, float(usable[at])) for at in _peaks(usable, each, floor)]
-    if before and peak <= 0:
+        for where, some in found.items():
+            usable = np.where(inside == where, values, -np.inf)
+            some += [Example(number, at, float(usable[at])) for at in _peaks(usable, each)]
+    on = f"on these {len(photos)} images"
+    if peak == -np.inf:
+        raise WeightValuesError(f"{layer}:{unit} comes to NaN or infinity everywhere {on}; check the weights")
+    if peak <= 0:
         raise ArgumentError(
-            f"{layer}:{unit} never fires on these {len(photos)} images: its largest value is {peak:.3g}"
+            f"{layer}:{unit} never fires {on}: its largest value is {peak:.3g}, and examples of it are those above 0"
         )
-    return sorted(found, key=lambda e: (-e.value, e.image, e.at))[:count]
+    return sorted(found[True] or found[False], key=lambda e: (-e.value, e.image, e.at))[:count]
 
 
 def _inside(view: Window, shape: tuple[int, ...], grid: tuple[int, int]) -> np.ndarray:
@@ -154,12 +164,12 @@ def _inside(view: Window, shape: tuple[int, ...], grid: tuple[int, int]) -> np.n
     return fits[0][:, None] & fits[1]
 
 
-def _peaks(values: np.ndarray, count: int, floor: float) -> list[tuple[int, int]]:
-    """Positions of the largest values above a floor, no two of them neighbours."""
+def _peaks(values: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """Positions of the largest values above 0, no two of them neighbours."""
     left, found = values.copy(), []
     while len(found) < count:
         y, x = divmod(int(left.argmax()), left.shape[1])
-        if not left[y, x] > floor:
+        if not left[y, x] > 0:
             break
         found.append((y, x))
         left[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = -np.inf

@@ -9,6 +9,7 @@ from ..errors import ArgumentError
 from ..network import Network, unit_place
 from ..records import Attributions
 from .grids import is_input
+from .mapping import checked_progress
 from .pictured import one_input
 from .questioning import Question
 
@@ -77,6 +78,7 @@ def attributions(
     if is_input(net, layer):
         raise ArgumentError(f"target={target!r} is the network's own input, to which nothing contributes")
     _check(method, steps, baseline)
+    checked_progress(progress, "nothing, before every run of the network")
     inputs = one_input(net, image)
     start = None if baseline is None else one_input(net, baseline, "baseline")
     asked = Question(net, inputs, layer, unit, at, source)

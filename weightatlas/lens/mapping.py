@@ -62,8 +62,9 @@ def activations(
         2
     """
     wanted = with_units(net, checked_layers(layers))
-    photos = checked_photos(net, images)
     size = checked_batch(batch)
+    checked_progress(progress)
+    photos = checked_photos(net, images)
     _, spec = net.require_module("running images")
     sizes = {call.name: call.output for call in net.observation.calls}
     pictures = math.prod(spec.shape) if len(spec.shape) == 3 else 0
@@ -110,6 +111,16 @@ def checked_batch(batch: Any) -> int:
     if isinstance(batch, bool) or not hasattr(batch, "__index__") or batch.__index__() < 1:
         raise ArgumentError(f"batch={batch!r} is no number of images at a time; give an integer of at least 1")
     return batch.__index__()
+
+
+def checked_progress(progress: Any, told: str = "(images done, images in all)") -> None:
+    """Refuses a progress that cannot be called, before anything is run.
+
+    Raises:
+        ArgumentError: saying what it would be told.
+    """
+    if progress is not None and not callable(progress):
+        raise ArgumentError(f"progress={progress!r} cannot be called; it is told {told}")
 
 
 def checked_photos(net: Network, images: Any, *, skip_damaged: bool = False) -> Photos:

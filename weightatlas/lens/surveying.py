@@ -21,7 +21,7 @@ from ..network import Network
 from ..records import DatasetExamples, Provenance, checked_count
 from .collection import Photos
 from .histograms import Histogram
-from .mapping import Progress, checked_batch, checked_layers, checked_photos
+from .mapping import Progress, checked_batch, checked_layers, checked_photos, checked_progress
 from .streaming import BATCH, Activity, activity, with_units
 
 #: Writing takes no more than this share of the time: a survey of many units is not written after every part.
@@ -81,8 +81,7 @@ def dataset_examples(
     """
     wanted = [layer.name for layer in with_units(net, checked_layers(layers))]
     k, batch = checked_count(k, "images to keep for each unit"), checked_batch(batch)
-    if progress is not None and not callable(progress):
-        raise ArgumentError(f"progress={progress!r} cannot be called; it is told (images done, images in all)")
+    checked_progress(progress)
     file = None if save is None else DatasetExamples.writable(save)
     photos = checked_photos(net, images, skip_damaged=skip_damaged)
     survey = _Survey(net, photos, wanted, k)

@@ -90,14 +90,14 @@ def ranking(strengths: np.ndarray, numbers: np.ndarray, k: int) -> np.ndarray:
     return order[strengths[order] > 0][:k]
 
 
-def checked_count(k: Any, what: str) -> int:
-    """A number of things to show.
+def checked_count(k: Any, what: str, name: str = "k") -> int:
+    """A number of things to show, by the name of the argument that gave it.
 
     Raises:
         ArgumentError: if it is no integer, or less than 1.
     """
     if isinstance(k, bool) or not hasattr(k, "__index__") or k.__index__() < 1:
-        raise ArgumentError(f"k={k!r} is no number of {what}; give an integer of at least 1")
+        raise ArgumentError(f"{name}={k!r} is no number of {what}; give an integer of at least 1")
     return k.__index__()
 
 
