@@ -194,6 +194,42 @@ def test_the_image_fades_where_the_unit_is_silent_or_negative():
     assert lit[0, :, 0] == pytest.approx([0, 255 * (1 - imaging.FAINT) / 2, faint, faint], abs=0.6)
 
 
+@pytest.mark.parametrize(
+    ("box", "label", "words"),
+    [
+        ((0, 4, 20, 28), "sees", "the image; framed: the part that conv:3 sees, and in it position (1, 2) of conv:3"),
+        ((0, 0, 24, 32), "sees all of it", "the image, all of which conv:3 sees; framed: position (1, 2) of conv:3"),
+        ((), "its position", "the image; framed: position (1, 2) of conv:3"),
+    ],
+)
+def test_what_is_framed_on_the_image_is_what_the_words_say(box, label, words):
+    made = step(attributions(box=box))
+    drawn = Drawn(figures.explanation(explanation(made, made)), 720)
+    assert [p.words for p in drawn.photos if p.words.startswith("the image")] == [words] * 2
+    assert [t for t in drawn.texts if t in ("sees", "sees all of it", "its position", "the image")] == [label]
+    single = step(attributions(box=box, target_map=np.ones((1, 1), np.float32), at=(0, 0)))
+    shots = Drawn(figures.explanation(explanation(single, single)), 720).photos
+    expected = {(): "the image", (0, 0, 24, 32): "the image, all of which conv:3 sees"}
+    told = expected.get(box, "the image; framed: the part that conv:3 sees")
+    assert [p.words for p in shots if p.words.startswith("the image")] == [told] * 2
+
+
+def test_a_unit_that_does_not_fire_is_not_said_to_fire():
+    found = attributions()
+    negative = np.minimum(found.target_map, -0.1)
+    made = step(dataclasses.replace(found, value=-27.5, target_map=negative))
+    figure = figures.explanation(explanation(made))
+    assert figure.caption.startswith("Why conv:3 came to −27.5 on this image")
+    assert "<title>Why conv:3 came to −27.5</title>" in figure.html()
+    silent = step(dataclasses.replace(found, value=0.0, target_map=np.zeros((3, 4), np.float32)))
+    figure = figures.explanation(explanation(silent))
+    assert figure.caption.startswith("Why conv:3 came to 0 on this image")
+    assert "never above 0" in Drawn(figure, 720).texts
+    fired = figures.explanation(explanation(step(dataclasses.replace(found, value=2.0))))
+    assert fired.caption.startswith("Why conv:3 fired on this image")
+    assert "activations purple above 0, green below." in fired.caption
+
+
 def test_cells_are_means_of_blocks():
     maps = np.random.default_rng(0).normal(size=(3, 7, 5))
     values, side = figures.pooled(maps, cells=3)
@@ -299,6 +335,33 @@ def test_a_row_of_examples_has_the_crops_their_activations_and_the_histogram(wid
     assert "dead: never above 0" in drawn.texts
     assert "1 unit of the layer never rose above 0" in figure.caption
     assert all(left >= 0 and right <= width + 1 for left, _, right, _, _ in drawn.lines())
+
+
+def test_nothing_is_shown_as_exciting_a_unit_that_never_fires():
+    found = examples()
+    found.peaks[0, 2:] = 0  # a unit that fires on fewer images than are kept
+    crops = {u: [np.full((10, 12, 3), 60, np.uint8)] * 4 for u in (0, 2)}
+    figure = figures.dataset_examples(found, "conv", [2, 0], crops, pictures("conv", range(3)))
+    drawn = Drawn(figure, 720)
+    assert [p.words for p in drawn.photos if "excites conv:2 with" in p.words] == []
+    assert len([p for p in drawn.photos if "excites conv:0 with" in p.words]) == 2
+    assert [len(figure.data["activations"][u]) for u in (2, 0)] == [0, 2]
+    assert "no image excites it" in drawn.texts
+    assert "None of 5 images excites conv:2." in figure.caption
+    alone = figures.dataset_examples(found, "conv", [2], crops)
+    assert alone.caption.startswith("None of 5 images excites conv:2. The bars")
+    assert "<title>Nothing excites conv:2</title>" in alone.html()
+    assert "<title>What excites conv:0</title>" in figures.dataset_examples(found, "conv", [0], crops).html()
+
+
+def test_crops_of_a_unit_that_is_negative_everywhere_are_called_those_where_it_is_least_below():
+    found = examples(negative=True)
+    found.peaks[1] = [-1, -2, -3, -4]
+    figure = figures.dataset_examples(found, "conv", [1, 0], {1: [np.zeros((8, 8, 3), np.uint8)]})
+    assert "conv:1 is nowhere above 0: its crops are those where it is least below" in figure.caption.replace(
+        ". C", "; c"
+    )
+    assert "conv:0 is nowhere" not in figure.caption
 
 
 def test_units_of_a_layer_with_negative_values_are_not_called_dead():

@@ -64,18 +64,12 @@ def dataset_examples(
 
     many = examples.activations(layer)
     count = examples.done
-    framed = "; frames show the position" if any(any(unit.cells) for unit in found) else ""
-    text = (
-        f"Of {several(count, 'image')}: crops of those that excite each unit most, cut to what its strongest "
-        f"position sees, with its activation there{framed}. The bars are all {many:,} activations by size, counted "
-        "on a logarithmic axis."
-    )
     return composed(
         (layer, f"on {several(count, 'image')}"),
         body,
-        title=f"What excites {layer}" + (f":{chosen[0]}" if len(chosen) == 1 else ""),
-        caption=text,
-        said=[*_said(examples, layer), *about_pictures(pictures)],
+        title=_title(found, layer),
+        caption=f"{_opening(found, count)} The bars are all {many:,} activations by size, on a logarithmic axis.",
+        said=[*_said(examples, layer, found), *about_pictures(pictures)],
         provenance=examples.provenance,
         alt=f"{'; '.join(u.words for u in found)}.",
         data={
@@ -100,19 +94,23 @@ class _Unit:
         self, examples: DatasetExamples, layer: str, number: int, crops: Sequence[np.ndarray],
         cells: Sequence[Sequence[float]],
     ) -> None:  # fmt: skip
-        self.number, self.layer, self.address, self.crops = number, layer, f"{layer}:{number}", crops
-        self.cells = [*cells, *[()] * (len(crops) - len(cells))]
-        self.best = examples.best(layer, number)
-        if len(crops) > len(self.best):
-            raise ArgumentError(f"{len(crops)} crops of {self.address} came in for {len(self.best)} examples")
+        self.number, self.layer, self.address = number, layer, f"{layer}:{number}"
+        best = examples.best(layer, number)
+        if len(crops) > len(best):
+            raise ArgumentError(f"{len(crops)} crops of {self.address} came in for {len(best)} examples")
+        # what a rectified unit is 0 on excites it no more than any other image
+        self.best = [f for f in best if f.activation > 0] if examples.rectified(layer) else best
+        self.crops = crops[: len(self.best)]
+        self.cells = [*cells, *[()] * len(crops)][: len(self.crops)]
         self.bars = bars(*examples.histogram_of(layer, number))
         self.rate = float(examples.rate(layer)[number])
         self.mean = float(examples.mean(layer)[number])
         self.dead = number in examples.dead(layer)
+        self.below = bool(self.best) and self.best[0].activation <= 0
 
     @property
     def activations(self) -> list[float]:
-        """The largest activation on each of its images."""
+        """The largest activation on each of the images that excite it."""
         return [found.activation for found in self.best]
 
     @property
@@ -170,10 +168,32 @@ def _nothing(unit: _Unit) -> str:
     return "no image excites it" if not unit.best else "no crops were given"
 
 
-def _said(examples: DatasetExamples, layer: str) -> list[str]:
+def _title(found: Sequence[_Unit], layer: str) -> str:
+    if len(found) > 1:
+        return f"What excites {layer}"
+    return f"{'What' if found[0].best else 'Nothing'} excites {found[0].address}"
+
+
+def _opening(found: Sequence[_Unit], count: int) -> str:
+    """What the crops are, and which units nothing excites."""
+    silent = [unit.address for unit in found if not unit.best]
+    none = f"None of {several(count, 'image')} excites {' or '.join(silent)}." if silent else ""
+    if len(silent) == len(found):
+        return none
+    framed = "; frames show the position" if any(any(unit.cells) for unit in found) else ""
+    return (
+        f"Of {several(count, 'image')}: crops of those that excite each unit most, cut to what its strongest position "
+        f"sees, with its activation there{framed}. {none}"
+    ).strip()
+
+
+def _said(examples: DatasetExamples, layer: str, found: Sequence[_Unit]) -> list[str]:
     """What else must be told of the whole layer."""
     left, dead = len(examples.names) - examples.done, len(examples.dead(layer))
     said = [f"{several(left, 'image')} were not looked at yet"] if left else []
     if not examples.rectified(layer):
+        said += [
+            f"{u.address} is nowhere above 0: its crops are those where it is least below" for u in found if u.below
+        ]
         return [*said, f"values of {layer} go below 0, so none of its units is called dead"]
     return [*said, f"{several(dead, 'unit')} of the layer never rose above 0"] if dead else said

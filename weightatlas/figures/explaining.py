@@ -13,7 +13,7 @@ from .boxes import Box
 from .composing import composed
 from .figure import MARGIN, Figure
 from .gallery import Gallery, Images
-from .imaging import Grid, marked, spotlight, visible_image
+from .imaging import Grid, marked, spotlight, visible_image, whole
 from .layout import GAP, LABEL_SIZE, magnitude
 from .pushing import Scales, Spot, watched
 from .scene import Scene
@@ -75,7 +75,7 @@ def explanation(found: Explanation, images: Images = None, *, palette: Palette =
     return composed(
         (found[0].address, f"on this image, at position ({first.at[0]}, {first.at[1]})"),
         body,
-        title=f"Why {found[0].address} fired",
+        title=f"Why {found[0].address} {reasons.outcome(found[0])}",
         caption=reasons.caption(found, palette),
         said=[*reasons.said(found), *_trimmed(parts), *about_pictures(pictures)],
         provenance=first.provenance,
@@ -142,7 +142,7 @@ def _shots(part: Part, side: float, *, further: bool) -> list[Box]:
     if (drawn := _activations(step, side)) is not None:
         shots.append(boxes.labelled(drawn, _reach(step), mono=False))
     if further and (image := _image(step, side)) is not None:
-        shots.append(boxes.labelled(image, "sees", mono=False))
+        shots.append(boxes.labelled(image, _sight(step), mono=False))
     return shots
 
 
@@ -155,9 +155,9 @@ def _lit(step: Step) -> np.ndarray:
 def _reach(step: Step) -> str:
     """The strongest activation on the image, of the sign that the unit has where it is explained."""
     found, strongest = step.attributions, float(np.nanmax(_lit(step)))
-    return (
-        f"fires up to {magnitude(strongest)}" if found.target_map[found.at] >= 0 else f"down to −{magnitude(strongest)}"
-    )
+    if found.target_map[found.at] < 0:
+        return f"down to −{magnitude(strongest)}"
+    return f"fires up to {magnitude(strongest)}" if strongest > 0 else "never above 0"
 
 
 def _grid(step: Step) -> Grid:
@@ -171,8 +171,25 @@ def _image(step: Step, width: float) -> Box | None:
     if not found.image.size:
         return None
     cell = _grid(step).cell(found.at) if found.target_map.size > 1 else ()
-    words = "the image" + (f", framed the part that {step.address} sees" if found.box else "")
-    return marked(visible_image(found.image, _colours(step)), words, width, found.box, cell)
+    return marked(visible_image(found.image, _colours(step)), _framed(step), width, found.box, cell)
+
+
+def _framed(step: Step) -> str:
+    """What the frames on the image are, in words."""
+    found = step.attributions
+    place = f"position {found.at} of {step.address}" if found.target_map.size > 1 else ""
+    if not found.box or whole(found.box, found.image.shape):
+        seen = f", all of which {step.address} sees" if found.box else ""
+        return f"the image{seen}" + (f"; framed: {place}" if place else "")
+    return f"the image; framed: the part that {step.address} sees" + (f", and in it {place}" if place else "")
+
+
+def _sight(step: Step) -> str:
+    """How much of the image the unit sees, as a label below it."""
+    found = step.attributions
+    if not found.box:
+        return "its position" if found.target_map.size > 1 else "the image"
+    return "sees all of it" if whole(found.box, found.image.shape) else "sees"
 
 
 def _activations(step: Step, width: float) -> Box | None:

@@ -71,6 +71,16 @@ def spotlight(image: np.ndarray, values: np.ndarray, grid: Grid) -> np.ndarray:
     return (WHITE + (image - float(WHITE)) * kept).round().astype(np.uint8)
 
 
+def whole(box: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether a part (top, left, bottom, right) is all of an image of (h, w) pixels.
+
+    Example:
+        >>> whole((0, 0, 24, 32), (24, 32)), whole((0, 4, 24, 32), (24, 32)), whole((), (24, 32))
+        (True, False, False)
+    """
+    return tuple(box) == (0, 0, *image[:2])
+
+
 def marked(
     colours: np.ndarray,
     words: str,
@@ -84,7 +94,7 @@ def marked(
         colours: uint8 ``[h, w, 3]``.
         words: what it shows.
         width: in pixels.
-        box: (top, left, bottom, right) in the image's pixels; none if it is all of it.
+        box: (top, left, bottom, right) in the image's pixels; not framed if it is all of it.
         cell: (top, left, height, width) of the position as shares of the image.
     """
     h, w = colours.shape[:2]
@@ -92,7 +102,7 @@ def marked(
 
     def draw(scene, x: float, y: float) -> None:
         scene.photo(x, y, width, height, colours, words, RADIUS)
-        if box and tuple(box) != (0, 0, h, w):
+        if box and not whole(box, (h, w)):
             top, left, bottom, right = (v * scale for v in box)
             scene.frame(x + left + 1, y + top + 1, right - left - 2, bottom - top - 2)
         if cell:

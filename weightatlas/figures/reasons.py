@@ -44,13 +44,21 @@ def trust(step: Step) -> list[str]:
     return lines
 
 
+def outcome(step: Step) -> str:
+    """What the unit did where it is explained: it fired, or to what it came."""
+    value = step.attributions.value
+    return "fired" if value > 0 else f"came to {'−' if value < 0 else ''}{abs(value):.3g}"
+
+
 def caption(found: Explanation, palette: Palette) -> str:
     """What is shown, in a sentence or two."""
     walk = "" if len(found) == 1 else f", then the same for {', then '.join(s.address for s in found.steps[1:])}"
+    first = found[0]
     return (
-        f"Why {found[0].address} fired on this image: the units of {found[0].attributions.source} that pushed it up "
-        f"and down most{walk}. In each column: what the unit detects, its weights on the target, its activations, and "
-        f"what these contributed; each row of maps has one scale a step; {sign_words(palette)}, activations purple."
+        f"Why {first.address} {outcome(first)} on this image: the units of {first.attributions.source} that pushed it "
+        f"up and down most{walk}. In each column: what the unit detects, its weights on the target, its activations, "
+        f"and what these contributed; each row of maps has one scale a step; {sign_words(palette)}, activations purple "
+        "above 0, green below."
     )
 
 
