@@ -41,4 +41,5 @@ def main():
             )
 
 
-main()
+if __name__ == "__main__":
+    main()

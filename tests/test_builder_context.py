@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = wa.featurevis.Recipe(side=16, steps=1)
 SIDE = 24
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
 #: Every kind of figure: what is shown, and what must be said besides.
 KINDS = {
     "connection": ("4:1", {"source": "2:3"}),
@@ -39,6 +40,10 @@ KINDS = {
     "features": ("4", {"units": [1, 2]}),
     "connections": ("4", {"source": "2"}),
     "paths": ("4", {"source": "0", "through": "2"}),
+    "explanation": ("4:1", {"image": IMAGES[0]}),
+    "activation_grid": ("4", {"image": IMAGES[0], "cells": 2, "rank": 2}),
+    "dataset_examples": ("4:1", {"images": IMAGES}),
+    "gradient_cases": ("4:1", {"images": IMAGES}),
 }
 CONTEXT = list(KINDS)[:9]
 
