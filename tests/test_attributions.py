@@ -158,6 +158,56 @@ class TestExact:
             with pytest.raises(ArgumentError, match=r"not 'conv' alone, unchanged; give source=None"):
                 wa.attributions(net, x, "head:1", "conv", method="exact")
 
+    def test_only_what_leaves_numbers_of_any_size_as_they_are_is_a_rearrangement(self):
+        class Late(nn.Module):
+            def __init__(self, between):
+                super().__init__()
+                self.conv, self.between = nn.Conv2d(3, 4, 3), between
+
+            def forward(self, x):
+                return self.head(self.between(self.conv(x)))
+
+        def late(between):
+            module = Late(between)
+            with torch.no_grad():
+                out = between(module.conv(torch.zeros(1, 3, 10, 9)))
+            module.head = nn.Conv2d(out.shape[1], 2, 1) if out.ndim == 4 else nn.Linear(out.shape[-1], 2)
+            return opened(module)
+
+        def hidden(t):
+            t.data.clamp_(-300, 300)  # no counter of writes tells of it
+            return t.view_as(t)
+
+        x = 4 * noise(3, 10, 9)
+        changed = {
+            "shrunk": nn.Hardshrink(), "softly": nn.Softshrink(), "rounded": torch.round, "floor": torch.floor,
+            "cut off": nn.Hardtanh(-300, 300), "ReLU6": nn.ReLU6(), "half": lambda t: t.half().float(),
+            "brain": lambda t: t.bfloat16().float(), "size": torch.abs, "hidden": hidden,
+            "shrunk, far": nn.Hardshrink(1e-3), "positive": lambda t: t.clone().relu_(),
+            "flattened": lambda t: t.flatten(1).round(),
+        }  # fmt: skip
+        for name, way in changed.items():
+            with pytest.raises(ArgumentError, match="not 'conv' alone, unchanged"):
+                wa.attributions(late(way), x, "head:1", "conv", method="exact")
+            assert name
+        kept = {
+            "flatten": nn.Flatten(), "permute": lambda t: t.permute(0, 2, 3, 1).flatten(1), "identity": nn.Identity(),
+            "shuffle": nn.PixelUnshuffle(1), "blocks": lambda t: functional.pixel_shuffle(t, 2),
+            "chunk": lambda t: t.chunk(2, 1)[1], "dropout": nn.Dropout(0.5), "times 1": lambda t: t * 1.0,
+            "nothing": lambda t: t + 0 * t.flip(2), "padded": lambda t: functional.pad(t, (1, 1, 1, 1)),
+            "wide": lambda t: t.double().float(), "bounds": lambda t: t.clamp(min=-torch.inf),
+        }  # fmt: skip
+        for way in kept.values():
+            a = wa.attributions(late(way), x, "head:1", "conv")
+            assert a.method == "exact"
+            holds(a)
+
+    @pytest.mark.parametrize("between", [nn.Hardshrink(), nn.Hardtanh(-300, 300), nn.Threshold(-9, 0)])
+    def test_a_layer_in_between_that_changes_numbers_is_seen(self, between):
+        net = opened(nn.Sequential(nn.Conv2d(3, 4, 3), between, nn.Conv2d(4, 2, 3)))
+        a = wa.attributions(net, noise(3, 10, 9), "2:0", "0", steps=2)
+        assert a.method == "integrated_gradients"
+
     @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
     def test_other_precisions(self, kind):
         module = nn.Sequential(nn.Conv2d(3, 40, 3), nn.ReLU(), nn.Flatten(), nn.Linear(40 * 56, 5)).to(kind)

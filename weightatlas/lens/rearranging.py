@@ -1,12 +1,14 @@
 """Whether what a module reads is a layer's output, only rearranged: then contributions are exact on the layer's grid.
 
-Two ways to tell. Both tensors are one piece of memory that nothing wrote to in between: then their strides tell. Or
-the layer's output is replaced by labels, and each label is looked for in what the module reads, twice:
+Two ways to find the places. Both tensors are one piece of memory that nothing wrote to in between: then their strides
+tell. Or the layer's output is replaced by labels, and each label is looked for in what the module reads, twice:
 
     out    3 −1  2 −4     →  flatten, permute, pad, repeat  →  read   0 2 −4 3 −1     every label is still there,
     out   −2  4 −1  3     →  other labels and signs         →  read   0 −1 3 −2 4     and at the same place
 
-A ReLU loses the negative ones, a pooling takes another place, a sum or scale gives other numbers.
+A ReLU loses the negative ones, a pooling takes another place, a sum or scale gives other numbers. Labels are whole
+numbers, which rounding and cutting off leave as they are. So what is at the places must also be what the layer really
+gave on the image, and then numbers of all sizes that the type holds, to the last digit.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from .taps import run_until, stop, tapped
 NOWHERE = -1  # an element that is 0 whatever the layer gives: padding
 FEW = 64  # elements; with fewer, chance is excluded by more rounds
 ROUNDS = (2, 8)
+COMMON = 10  # activations lie between 2⁻¹⁰ and 2¹⁰, as a rule
 
 
 class Reading:
@@ -44,16 +47,30 @@ class Reading:
         versions: list[int] = []
 
         def keep(out: Tensor) -> None:
-            made.append(out)
+            made.extend((out, out.clone()))
             versions.append(out._version)
 
         read = self._read(keep)
         if not made or read is None or not made[0].is_floating_point():
             return None
-        out = made[0]
+        out, given = made[:2]
         if _memory(out) == _memory(read) and out._version == versions[0] and out.dtype == read.dtype:
-            return _by_memory(out, read)
-        return self._by_labels(out)
+            places = _by_memory(out, read)
+        else:
+            places = self._by_labels(out)
+        if places is None or not _alike(read, given, places):
+            return None
+        return places if self._holds(out, places) else None
+
+    def _holds(self, out: Tensor, places: Tensor) -> bool:
+        """Whether numbers of any size arrive at their places as they are."""
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(ROUNDS[out.numel() < FEW]):
+            sent = _of_all_sizes(out, generator)
+            read = self._read(lambda _, sent=sent: sent.clone())
+            if read is None or not _alike(read, sent, places):
+                return False
+        return True
 
     def _read(self, take) -> Tensor | None:
         """What the module reads if a tap is at the layer's output."""
@@ -108,6 +125,27 @@ class Reading:
         if not torch.equal(signs[places][~padding].double(), sign[~padding]):
             return None
         return places.masked_fill(padding, NOWHERE)
+
+
+def _of_all_sizes(out: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers of both signs like a tensor: half of them of a size that is common, half of any that it holds."""
+    limits = torch.finfo(out.dtype)
+    count = out.numel()
+    common = torch.rand(count, generator=generator, dtype=torch.float64) * 2 * COMMON - COMMON
+    low, high = math.log2(limits.tiny) + 2, math.log2(limits.max) - 2
+    widely = torch.rand(count, generator=generator, dtype=torch.float64) * (high - low) + low
+    half, sign = torch.randint(0, 2, (2, count), generator=generator)
+    size = torch.exp2(torch.where(half.bool(), common, widely))
+    return (size * (2 * sign - 1)).to(out.dtype).view(out.shape).to(out.device)
+
+
+def _alike(read: Tensor, sent: Tensor, places: Tensor) -> bool:
+    """Whether what was read is what was sent, each at its place and to the last digit, and 0 elsewhere."""
+    if read.shape != places.shape:
+        return False
+    kept = places != NOWHERE
+    expected = sent.detach().cpu().reshape(-1)[places.clamp_min(0)]
+    return torch.equal(read.detach().cpu().double(), expected.masked_fill(~kept, 0).double())
 
 
 def _memory(tensor: Tensor) -> int:
