@@ -308,3 +308,18 @@ def test_tables_keep_their_columns_when_nothing_is_narrow(capsys):
     table.add_row("x" * 300, "y")
     telling.print_table(table, ("b",))
     assert "x" * 300 + "  y" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("graph", MODEL, "--dark"), "--dark would"),
+        (("banding", MODEL, "--width", 720, "--palette", "classic"), "--palette and --width would"),
+        (("expand", MODEL, "--from", "blocks.3.2", "--to", "blocks.4.1", "--save", "w.npz", "--dark"), "--dark would"),
+    ],
+)
+def test_options_of_a_drawing_are_refused_where_none_is_made(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = fails(*words)
+    assert f"{told} change a drawing, and none is made; give its file with -o" in line
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 from planted import weights
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import weightatlas as wa
@@ -210,7 +212,7 @@ class TestTable:
     def test_a_narrow_terminal_never_loses_the_units(self, asked, columns, monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-        expanding.expand("net", "early", "late", through="mid")
+        expanding.expand(Context(get_command(app)), "net", "early", "late", through="mid")
         text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
         _, rows = table(text)
         assert all(re.fullmatch(r"early:\d", row[1]) and len(row) >= 3 for row in rows)

@@ -122,6 +122,11 @@ def test_with_o_it_writes_the_figure_that_python_draws(net, ending):
         (("cat.png", "--follow", "1"), "ask for more with down="),
         (("cat.png", "-o", "why.pdf"), ".svg, .png, .html"),
         (("cat.png", "-o", "why.svg", "--width", "9"), "width=9"),
+        (("cat.png", "--dark"), "--dark would change a drawing, and none is made; give its file with -o"),
+        (("cat.png", "--width", "720"), "--width would"),
+        (("cat.png", "--theme", "classic"), "--theme/--palette would"),
+        (("cat.png", "--palette", "colorblind"), "--theme/--palette would"),
+        (("cat.png", "--recipe", "quick", "--dark"), "--recipe and --dark would"),
         (("cat.png", "--gate", "nan"), "gate"),
     ],
 )

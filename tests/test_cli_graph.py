@@ -5,6 +5,8 @@ import re
 import sys
 
 import pytest
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import weightatlas as wa
@@ -80,7 +82,7 @@ class TestTable:
     def test_a_narrow_terminal_never_loses_names_and_readers(self, columns, monkeypatch, capsys):
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-        graphs.graph(MODEL)
+        graphs.graph(Context(get_command(app)), MODEL)
         text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
         rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()[1:7]]
         assert [row[0] for row in rows] == ["layer", "input", "conv1", "block", "side", "head"]

@@ -20,6 +20,7 @@ from .telling import (
     Out,
     Seed,
     Width,
+    check_drawn,
     line,
     new_table,
     parse_units,
@@ -84,6 +85,7 @@ def weights(
 
 
 def banding(
+    context: typer.Context,
     model: Model,
     output: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="the rows as JSON")] = False,
@@ -95,6 +97,7 @@ def banding(
 ) -> None:
     """Measure weight banding of every layer with a spatial kernel, and draw it by depth."""
     with told():
+        check_drawn(context, output, "palette", "width", "dark")
         if output is not None:
             wa.figures.check_path(output)
         found = wa.banding(wa.load(model), permutations=permutations, seed=seed)

@@ -15,7 +15,21 @@ from rich.text import Text
 import weightatlas as wa
 
 from ..errors import ArgumentError
-from .telling import WIDTH, Dark, Model, Out, Width, line, new_table, parse_units, print_table, progress, save, told
+from .telling import (
+    WIDTH,
+    Dark,
+    Model,
+    Out,
+    Width,
+    check_drawn,
+    line,
+    new_table,
+    parse_units,
+    print_table,
+    progress,
+    save,
+    told,
+)  # fmt: skip
 
 TOP = 10  # rows of the table
 BY = ("l2", "excite", "inhibit")
@@ -39,6 +53,7 @@ Keep = Annotated[Path | None, typer.Option("--save", help="the numbers, as a fil
 
 
 def expand(
+    context: typer.Context,
     model: Model,
     source: Source,
     target: Target,
@@ -58,6 +73,7 @@ def expand(
     """Multiply out the weights between two layers; list and draw the strongest connections."""
     with told():
         _check(output, keep, top, by, palette, skip)
+        check_drawn(context, output, "palette", "width", "dark")
         chosen = parse_units(units) if units is not None else None
         asked: dict[str, Any] = {"units": chosen, "gate": parse_gate(gate)}
         if through is None:

@@ -14,7 +14,20 @@ import weightatlas as wa
 from ..errors import ArgumentError
 from .expanding import PALETTES, parse_gate, parse_position
 from .rendering import bar
-from .telling import WIDTH, Dark, Model, Out, Width, line, new_table, parse_units, print_table, save, told
+from .telling import (
+    WIDTH,
+    Dark,
+    Model,
+    Out,
+    Width,
+    check_drawn,
+    line,
+    new_table,
+    parse_units,
+    print_table,
+    save,
+    told,
+)  # fmt: skip
 
 METHODS = ("auto", "exact", "gradient", "integrated_gradients", "conductance")
 RECIPES = ("display", "quick", "max")
@@ -39,6 +52,7 @@ Theme = Annotated[str, typer.Option("--theme", "--palette", help="of maps: class
 
 
 def explain(
+    context: typer.Context,
     model: Model,
     image: Image,
     unit: Unit = None,
@@ -58,6 +72,7 @@ def explain(
     """Tell why a unit fired on an image: what pushed it up and down, how much, and why that did."""
     with told():
         _check(output, width, {"method": (method, METHODS), "recipe": (recipe, RECIPES), "theme": (palette, PALETTES)})
+        check_drawn(context, output, "recipe", "width", "dark", "palette")
         asked: dict[str, Any] = {"at": parse_position(at), "source": source or None, "method": method, "k": k}
         asked |= {"down": down, "gate": parse_gate(gate)}
         if follow is not None:

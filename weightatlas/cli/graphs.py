@@ -11,7 +11,7 @@ from rich.text import Text
 import weightatlas as wa
 
 from ..errors import ArgumentError
-from .telling import WIDTH, AsJson, Dark, Model, Out, Width, line, new_table, print_table, save, told
+from .telling import WIDTH, AsJson, Dark, Model, Out, Width, check_drawn, line, new_table, print_table, save, told
 
 COLUMNS = ("layer", "kind", "units", "grid", "operators", "reads", "same as")
 WORDS = ("layer", "kind", "operators", "reads", "same as")
@@ -24,6 +24,7 @@ Svg = Annotated[Path | None, typer.Option("--svg", help="the drawing, as a file 
 
 
 def graph(
+    context: typer.Context,
     model: Model,
     source: First = None,
     target: Last = None,
@@ -36,6 +37,7 @@ def graph(
     """List which layers feed which, in the order in which they run, and draw it."""
     with told():
         files = [path for path in (svg, output) if path is not None]
+        check_drawn(context, svg or output, "width", "dark")
         if svg is not None and svg.suffix != ".svg":
             raise ArgumentError(f"{svg.name!r} does not end in .svg; -o writes .svg, .png and .html")
         for path in files:

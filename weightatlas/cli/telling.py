@@ -83,6 +83,23 @@ def print_table(table: Table, spare: tuple[str, ...], rest: str = "--json has ev
         print(f"(left out for want of room: {', '.join(left_out)}; {rest})")
 
 
+def check_drawn(context: typer.Context, output: Path | None, *names: str) -> None:
+    """Refuses options that only a drawing has a use for where none is made.
+
+    Args:
+        context: of the command.
+        output: where the drawing goes.
+        names: of parameters of the command.
+
+    Raises:
+        ArgumentError: if nothing is drawn and one of them was given, even as it is by default.
+    """
+    options = {p.name: "/".join(p.opts) for p in context.command.params}
+    given = [options[n] for n in names if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]
+    if output is None and given:
+        raise ArgumentError(f"{' and '.join(given)} would change a drawing, and none is made; give its file with -o")
+
+
 def program() -> str:
     """How the program was called, as a shell finds it again."""
     called = Path(sys.argv[0])
