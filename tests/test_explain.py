@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import weightatlas as wa
 from weightatlas.builder import explaining
@@ -230,3 +231,122 @@ def test_the_embedded_network_tells_its_class_down_two_layers_exactly(lite0, pho
     assert all(s.attributions.error < 1e-4 for s in found)
     assert found[0].alike > 0.9999
     assert found[1].alike > 0.9999
+
+
+class Functional(nn.Module):
+    """Activations and the pooling are functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Conv2d(5, 6, 1)
+        self.norm, self.f = nn.BatchNorm2d(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = functional.gelu(self.b(functional.relu(self.a(x), inplace=True)))
+        return self.f(self.norm(self.c(x)).relu().mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def functions():
+    torch.manual_seed(0)
+    return opened(Functional(), (3, 12, 12))
+
+
+class TestWhatModulesReadThatNoLayerMade:
+    def test_the_walk_goes_through_functions_of_single_elements_to_the_layer_before(self, functions):
+        x = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+        found = wa.explain(functions, x, "c:1", at=(2, 3), down=9)
+        assert [s.attributions.source for s in found] == ["input of c", "input of b", "input"]
+        assert [s.instead for s in found] == ["", "gelu before c", "relu before b"]
+        assert [s.ended for s in found] == [""] * 3
+        assert found[1].address == f"b:{found[0].follow}"
+        assert found[1].attributions.at == found[0].place
+        out = functions.module.b(functions.module.a(x[None]).relu())[0, found[0].follow]
+        assert found[1].attributions.value == pytest.approx(float(out[found[0].place].detach()), abs=1e-5)
+        chosen = wa.explain(functions, x, "c:1", down=2, follow=[3])
+        assert (chosen[0].follow, chosen[1].address) == (3, "b:3")
+        with pytest.raises(UnknownNameError, match="9"):
+            wa.explain(functions, x, "c:1", down=2, follow=[9])
+
+    def test_a_norm_between_is_gone_through_as_well(self, functions):
+        x = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Activated(nn.Conv2d(4, 2, 3)))
+        found = wa.explain(opened(module, (3, 12, 12)), x, "2.body:0", down=3)
+        assert [s.address.split(":")[0] for s in found] == ["2.body", "0"]
+        assert found[1].instead == "sigmoid before 2.body"
+
+    def test_where_no_layer_made_it_the_walk_says_so_and_how_to_go_on(self, functions):
+        x = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+        found = wa.explain(functions, x, "f:1", down=5)
+        assert len(found) == 1
+        assert found[0].follow == -1
+        assert found[0].ended.startswith("what 'f' reads is no layer's output")
+        assert "source='c' goes on there" in found[0].ended
+        further = wa.explain(functions, x, "f:1", down=5, source=["c"])
+        assert [s.address.split(":")[0] for s in further] == ["f", "c", "b", "a"]
+        assert wa.explain(functions, x, "f:1")[0].ended == ""  # nobody asked for more
+
+    def test_units_that_only_look_alike_are_not_taken_for_the_layer_s(self):
+        class Turned(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+            def forward(self, x):
+                return self.b(self.a(x).flip(1))
+
+        x = torch.randn(3, 12, 12, generator=torch.Generator().manual_seed(0))
+        found = wa.explain(opened(Turned(), (3, 12, 12)), x, "b:1", down=3)
+        assert len(found) == 1
+        assert "source='a' goes on there" in found[0].ended
+
+    def test_a_unit_that_nothing_pushes_up_ends_the_walk_with_a_reason(self):
+        net = opened(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 1)), (3, 4, 4))
+        with torch.no_grad():
+            net.module[2].weight.fill_(-1)
+        found = wa.explain(
+            net, torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)), "2:0", at=(0, 0), down=2
+        )
+        where = found[0].attributions
+        assert not where.pushed(4)[0]
+        assert found[0].ended == "no unit of 1 pushed it up; follow= chooses one to go on with"
+
+
+class Activated(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(torch.sigmoid(x))
+
+
+class TestArguments:
+    @pytest.mark.parametrize("unit", ["3:5", "2:1", "7:0"])  # exact, and not
+    def test_a_gate_that_is_none_is_refused_before_anything_is_run(self, small, image, unit, monkeypatch):
+        monkeypatch.setattr(explaining, "attributions", lambda *a, **k: pytest.fail("something was run"))
+        for gate in ("foo", None, True, float("nan"), {"4": "foo"}):
+            with pytest.raises(ArgumentError, match=r"^gate="):
+                wa.explain(small, image, unit, gate=gate)
+        with pytest.raises(UnknownNameError, match="no non-linearity 'nowhere'"):
+            wa.explain(small, image, unit, gate={"nowhere": 1.0})
+
+    def test_a_gate_without_its_statistics_is_no_reason_for_going_without_weights(self, small, image):
+        with pytest.raises(ArgumentError, match="gate='measured', but of relu in '4'"):
+            wa.explain(small, image, "7:1", source="3", gate="measured", steps=2)
+        both = {"2": 0.25, "4": 0.5}  # one of them is not on the way
+        found = wa.explain(small, image, "7:1", source="3", gate=both, steps=2)[0]
+        assert found.why == ""
+        assert [r.became for r in found.weights.replaced] == ["× 0.5"]
+
+    def test_what_is_no_list_is_refused(self, small, image):
+        with pytest.raises(ArgumentError, match="follow=3 must be a list of numbers of units"):
+            wa.explain(small, image, "3:5", down=2, follow=3)
+        with pytest.raises(ArgumentError, match="source=3 must be a list of names of layers"):
+            wa.explain(small, image, "3:5", source=3)
+        with pytest.raises(ArgumentError, match="source=3 must be the name"):
+            wa.explain(small, image, "3:5", source=[3])
+        with pytest.raises(ArgumentError, match="down=0 is no number of steps down"):
+            wa.explain(small, image, "3:5", down=0)
+        with pytest.raises(ArgumentError, match="k=0 is no number of sources"):
+            wa.explain(small, image, "3:5", k=0)

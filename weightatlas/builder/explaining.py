@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-import numpy as np
 
 from ..errors import ArgumentError
 from ..lens import activations, attributions
 from ..lens.pictured import one_input
 from ..network import Network
-from ..records import Attributions, Explanation, Layer, Step, Weights, checked_count, placed
-from ..weights import direct_weights, expanded_weights
-from .choosing import CANNOT
+from ..records import Attributions, Explanation, Layer, Step, checked_count
+from .walking import maker, source_layer, with_positions
+from .weighing import alike, between, checked_gates
 
-#: Layers that act on each unit and position alone.
-ELEMENTWISE = ("activation", "norm")
-#: Layers that bring positions together without weights.
-POOLING = ("pool", "other")
 SOURCES = 4  # shown of each sign
 
 
@@ -49,9 +43,10 @@ def explain(
         method: of attribution, as in :func:`weightatlas.attributions`.
         k: source units of each sign that are kept.
         down: number of steps. Each further one explains a source of the one before, where that contributed most; the
-            walk ends at the pixels. The output of an activation or a norm behind a convolution is explained by the
-            convolution's (``Step.instead``), whose sum is exact.
-        gate: of expanded weights, as in :func:`weightatlas.expanded_weights`.
+            walk ends at the pixels, or where no layer made what a layer reads (``Step.ended``). The output of an
+            activation or a norm behind a convolution is explained by the convolution's (``Step.instead``), whose sum
+            is exact.
+        gate: of expanded weights, as in :func:`weightatlas.expanded_weights`; a mapping may name any of the network's.
         follow: numbers of the source units with which further steps go on; default those that pushed up most.
         baseline, steps: of integrals, as in :func:`weightatlas.attributions`.
 
@@ -59,7 +54,7 @@ def explain(
         An explanation of at least one step.
 
     Raises:
-        ArgumentError, UnknownNameError: for layers, units or positions that do not exist or do not go together.
+        ArgumentError, UnknownNameError: for layers, units, positions or gates that do not exist or do not go together.
 
     Example:
         >>> import numpy as np, weightatlas as wa
@@ -69,9 +64,9 @@ def explain(
         >>> [s.address for s in found], [s.attributions.method for s in found], found[1].instead
         (['blocks.1.0.conv_pwl:5', 'blocks.1.0.conv_dw:91'], ['exact', 'exact'], 'blocks.1.0.act2')
     """
-    down, k = checked_count(down, "steps down"), checked_count(k, "sources")
-    sources = [source] * down if source is None else [source] if isinstance(source, str) else list(source)
-    chosen = [] if follow is None else list(follow)
+    down, k, gate = checked_count(down, "steps down", "down"), checked_count(k, "sources"), checked_gates(net, gate)
+    sources = [source] * down if source is None else [source] if isinstance(source, str) else _listed(source, "source")
+    chosen = [] if follow is None else _listed(follow, "follow")
     if len(sources) > down or len(chosen) > down - 1:
         what = f"{len(sources)} sources" if len(sources) > down else f"{len(chosen)} units to follow"
         raise ArgumentError(f"{what} came for {down} step{'s' if down > 1 else ''}; ask for more with down=")
@@ -86,10 +81,29 @@ def explain(
         made.append(found)
         if found.follow < 0:
             break
-        layer = net.layers[found.attributions.source]
-        address, place = f"{maker(net, layer).name}:{found.follow}", found.place
-        instead = layer.name if maker(net, layer) is not layer else ""
+        address, place, instead = _onward(net, found)
     return Explanation(tuple(made))
+
+
+def _listed(given: Any, name: str) -> list[Any]:
+    """Several things, one a step.
+
+    Raises:
+        ArgumentError: for what is no list.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        what = "names of layers" if name == "source" else "numbers of units"
+        raise ArgumentError(f"{name}={given!r} must be a list of {what}, one for each step")
+    return list(given)
+
+
+def _onward(net: Network, found: Step) -> tuple[str, tuple[int, int], str]:
+    """The unit that is explained next, where, and what the walk had come to instead."""
+    layer, function, _ = source_layer(net, found.attributions)
+    if layer is None:
+        raise ValueError("a step that is followed has a layer of sources")
+    behind = maker(net, layer)
+    return f"{behind.name}:{found.follow}", found.place, function or (layer.name if behind is not layer else "")
 
 
 def step(
@@ -132,13 +146,21 @@ def step(
     found = attributions(net, image, target, source, at, **asked)
     weights, why = between(net, found, gate)
     up, down = found.pushed(k)
-    onward = -1
-    if not last and found.source in net.layers and (up or follow is not None):
-        onward = up[0] if follow is None else net.layers[found.source].unit_indices([follow])[0]
+    onward, ended = (-1, "") if last else _followed(net, found, up, follow)
     return Step(
         found, weights, why, alike(found, weights), tuple(up), tuple(down), onward,
-        found.strongest_place(onward) if onward >= 0 else (0, 0), instead, centres(net.layers[found.target]),
+        found.strongest_place(onward) if onward >= 0 else (0, 0), instead, centres(net.layers[found.target]), ended,
     )  # fmt: skip
+
+
+def _followed(net: Network, found: Attributions, up: list[int], follow: int | None) -> tuple[int, str]:
+    """The source unit to go on with, or −1 and why there is none; at the pixels without a reason."""
+    layer, _, ended = source_layer(net, found)
+    if layer is None:
+        return -1, ended
+    if follow is not None:
+        return layer.unit_indices([follow])[0], ""
+    return (up[0], "") if up else (-1, f"no unit of {found.source} pushed it up; follow= chooses one to go on with")
 
 
 def strongest(net: Network, image: Any) -> str:
@@ -148,79 +170,6 @@ def strongest(net: Network, image: Any) -> str:
         raise ArgumentError(f"{net.name} has no layer with units; name a unit")
     unit = activations(net, image, [last.name]).top_units(last.name, 1)[0][0]
     return f"{last.name}:{unit}"
-
-
-def maker(net: Network, layer: Layer) -> Layer:
-    """The convolution or linear map behind norms and activations that gave a layer its units, or the layer itself."""
-    found = layer
-    while found.kind in ELEMENTWISE and found.source in net.layers:
-        behind = net.layers[found.source]
-        if (behind.units, behind.grid) != (layer.units, layer.grid):
-            return layer
-        found = behind
-    return found if found.kernel is not None or found.kind == "linear" else layer
-
-
-def with_positions(net: Network, target: str) -> tuple[str, bool]:
-    """The layer with positions whose units a target reads pooled or flattened, and whether pooled; else ``""``."""
-    layer = net.layers.get(target.rpartition(":")[0])
-    if layer is None or layer.kernel is None or layer.source not in net.layers:
-        return "", False
-    read = behind = net.layers[layer.source]
-    while behind.kind in POOLING and behind.source in net.layers:
-        behind = net.layers[behind.source]
-        if behind.grid not in (None, (1, 1)):
-            pooled = behind.units == read.units
-            flat = read.units in (0, behind.units * behind.grid[0] * behind.grid[1])
-            return (behind.name, pooled) if pooled or flat else ("", False)
-    return "", False
-
-
-def between(net: Network, found: Attributions, gate: Any = "expected") -> tuple[Weights | None, str]:
-    """The target unit's weights on the source layer, or why there are none."""
-    try:
-        if found.method == "exact":
-            return own_weights(net, found), ""
-        asked = {"gate": gate, "skip": "exclude"}
-        weights = expanded_weights(net, found.source, found.target, [found.unit], **asked)
-        if weights.at not in (None, found.at):
-            weights = expanded_weights(net, found.source, found.target, [found.unit], at=found.at, **asked)
-        weights.require_finite()
-    except CANNOT as error:
-        return None, str(error)
-    return weights, ""
-
-
-def own_weights(net: Network, found: Attributions) -> Weights:
-    """The weights of the target's own convolution or linear map on what it reads."""
-    layer = net.layers[found.target]
-    own = direct_weights(net, layer.name, [found.unit], fold_norm=False)
-    if own.source_units == len(found.values) and np.allclose(
-        placed(own, found.at, found.values.shape[1:]), found.gradients, rtol=1e-3, atol=1e-6
-    ):
-        return own
-    # on another grid than the layer's own (before a flatten), or with padding that repeats pixels: as they lie there
-    top, left, bottom, right = found.window
-    return Weights(
-        values=found.gradients[None, :, top:bottom, left:right], source=found.source, target=found.target,
-        units=np.array([found.unit]), source_units=len(found.values), target_units=layer.units,
-        origin=(top - found.at[0], left - found.at[1]), at=found.at, sees_pixels=found.source == "input",
-        channel_names=found.channel_names, provenance=found.provenance,
-    )  # fmt: skip
-
-
-def alike(found: Attributions, weights: Weights | None) -> float:
-    """Cosine between weights and the gradient on an image, both less what runs along paths without parameters."""
-    if weights is None:
-        return float("nan")
-    grid = found.values.shape[1:]
-    here = placed(weights, found.at, grid).astype(np.float64)
-    gradient = found.gradients.astype(np.float64)
-    if (skip := weights.skip) is not None:
-        gradient = gradient - placed(skip, found.at, grid)
-        here = here - placed(skip, found.at, grid) if weights.skip_included else here
-    lengths = float(np.linalg.norm(here) * np.linalg.norm(gradient))
-    return float(np.clip((here * gradient).sum() / lengths, -1, 1)) if lengths > 0 else float("nan")
 
 
 def centres(layer: Layer) -> tuple[float, ...]:

@@ -27,9 +27,11 @@ class Step:
         follow: the source unit that the walk goes on with, −1 at its end.
         place: where on the source grid (y, x) it goes on.
         instead: the layer that the walk had come to, if this step explains the convolution before it: ``"relu1"``
-            where its pre-activation in ``conv1`` is explained; else ``""``.
+            where its pre-activation in ``conv1`` is explained, or a function, ``"relu before conv2"``; else ``""``.
         centres: (y, x, dy, dx) in pixels of the image: what position (0, 0) of the target grid sees is centred at
             (y, x), and its neighbours' dy and dx further; empty if unknown.
+        ended: why the walk ends here, before the pixels, although more steps were asked for; ``""`` where it goes on,
+            has come to the pixels, or was asked for no further.
     """
 
     attributions: Attributions
@@ -42,6 +44,7 @@ class Step:
     place: tuple[int, int] = (0, 0)
     instead: str = ""
     centres: tuple[float, ...] = ()
+    ended: str = ""
 
     @property
     def address(self) -> str:

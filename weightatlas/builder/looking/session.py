@@ -18,9 +18,10 @@ from ...lens.reading import image_mode, picture_from, picture_notes
 from ...models import InputSpec
 from ...network import Network, from_input, load, spare_threads, use_threads
 from ...records import Activations, Layer
-from ..explaining import maker, step
+from ..explaining import step
 from ..jobs.exemplifying import watched as is_watched
 from ..live.pipes import Inbox, Outbox
+from ..walking import maker, source_layer
 from .kept import Images, Seen
 from .telling import map_of, number, picture_of, step_of
 
@@ -189,7 +190,7 @@ class Session:
             source=ask.get("source"), method=ask.get("method", "auto"), k=ask.get("k", SOURCES), last=True,
             progress=self._go_on,
         )  # fmt: skip
-        source = self.net.layers.get(made.attributions.source)
+        source = source_layer(self.net, made.attributions)[0]
         return {**step_of(made), "further": "" if source is None else maker(self.net, source).name}
 
 
