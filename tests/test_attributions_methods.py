@@ -304,6 +304,30 @@ class TestAnyNetwork:
         with pytest.raises(ArgumentError, match="'b' has no gradient by 'a': it does not depend on it"):
             wa.attributions(opened(Apart()), x, "b:0", "a", method="gradient")
 
+    @pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
+    def test_what_torch_cannot_differentiate_is_told_with_what_to_do(self, method):
+        class Overwritten(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+                nn.init.constant_(self.b.bias, 9.0)
+
+            def forward(self, x):
+                y = self.a(x).sigmoid()
+                y += 1  # the sigmoid's gradient is made of what it gave
+                return self.b(y)
+
+        net, x = opened(Overwritten()), noise(3, 10, 9)
+        told = r"'b' cannot be differentiated by 'a': an operator in place .* inplace=False"
+        with pytest.raises(ArgumentError, match=told):
+            wa.attributions(net, x, "b:0", "a", method=method)
+        with pytest.raises(ArgumentError, match=told):
+            wa.gradient_cases(net, "a", "b:0", x[None], 1)
+
+    def test_a_progress_that_cannot_be_called(self, twins, x):
+        with pytest.raises(ArgumentError, match="progress=3 cannot be called; it is told nothing, before every run"):
+            wa.attributions(twins[0], x, "head:2", progress=3)
+
 
 class TestRealWeights:
     def test_integrated_gradients_of_the_embedded_network_are_complete(self, lite0, photos):

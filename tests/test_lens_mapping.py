@@ -275,6 +275,76 @@ class TestRefusals:
         with pytest.raises(ArgumentError, match=r"'inner' gave .* on 2 images.*images cannot be told apart"):
             wa.activations(net, noise(net, 2), "inner")
 
+    def test_numbers_and_positions_that_are_none(self, net):
+        found = wa.activations(net, noise(net, 2), "stem")
+        for at in ("ab", (0.5, 1), (0, 1, 2), 3):
+            with pytest.raises(ArgumentError, match=r"^at=.* is no position \(y, x\) of 'stem'"):
+                found.top_units("stem", at=at)
+        for k in (0, 1.5, "2"):
+            with pytest.raises(ArgumentError, match="is no number of units"):
+                found.top_units("stem", k)
+        for unit in ("a", 1.5, None):
+            with pytest.raises(ArgumentError, match=r"^unit=.* is no whole number"):
+                found.unit("stem", unit)
+        with pytest.raises(ArgumentError, match=r"^image=.* is no whole number"):
+            found.top_units("stem", image="a")
+        with pytest.raises(ArgumentError, match="progress=3 cannot be called"):
+            wa.activations(net, noise(net, 2), "stem", progress=3)
+
+    def test_a_name_with_the_sign_of_calls_is_refused(self):
+        """'x#2' would be the second call of 'x', and here another module."""
+        module = nn.Sequential()
+        module.add_module("x#2", nn.Conv2d(3, 4, 3))
+        for more in (False, True):
+            if more:
+                module.add_module("x", nn.Conv2d(4, 4, 1))
+            net = wa.load(module, input=wa.InputSpec(shape=(3, 8, 8)))
+            for call in (wa.activations, lambda n, x, t: wa.attributions(n, x, f"{t}:0")):
+                with pytest.raises(ArgumentError, match=r"layer 'x#2' was registered under a name with '#'.*rename it"):
+                    call(net, noise(net, 1), "x#2")
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_networks_that_take_one_image_at_a_time(self, late):
+        net = wa.load(Alone(late), input=wa.InputSpec(shape=(3, 8, 8)))
+        x = noise(net, 3)
+        calls = {
+            "activations": lambda **more: wa.activations(net, x, "b", **more),
+            "examples": lambda **more: wa.dataset_examples(net, x, "b", **more),
+            "cases": lambda **more: wa.gradient_cases(net, "a", "b:0", x, 1, **more),
+            "cases of one": lambda **more: wa.gradient_cases(net, "input", "b:0", x[:1], 1, **more),
+        }
+        for call in calls.values():
+            with pytest.raises(
+                ArgumentError, match=r"images at a time \(one by one, please\), and not on one; .*batch=1"
+            ):
+                call()
+            call(batch=1)
+        with pytest.raises(ArgumentError, match="method='gradient' run one at a time"):
+            wa.attributions(net, x[:1], "b:0", "input", method="conductance")
+        wa.attributions(net, x[:1], "b:0", "a", method="gradient")
+
+    def test_networks_that_fail_on_one_image_say_so_themselves(self, net):
+        def fails(out):
+            raise KeyError("its own")
+
+        with pytest.raises(KeyError, match="its own"), tapped(net, {"stem": fails}) as module:
+            run_until(module, noise(net, 2))
+
+
+class Alone(nn.Module):
+    """Takes a batch of one."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.a, self.b, self.late = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1), late
+        nn.init.constant_(self.b.bias, 1.0)
+
+    def forward(self, x):
+        if self.late:
+            x = self.a(x)
+        assert len(x) == 1, "one by one, please"
+        return self.b((x if self.late else self.a(x)).relu())
+
 
 class Wordy(nn.Module):
     """A part that is called by keywords only, gives a constant, a dict and a tuple, and reads a generator."""

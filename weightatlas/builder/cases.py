@@ -145,7 +145,7 @@ def _chosen(
         for where, some in found.items():
             usable = np.where(inside == where, values, -np.inf)
             some += [Example(number, at, float(usable[at])) for at in _peaks(usable, each)]
-    on = f"on these {len(photos)} images"
+    on = f"on these {len(photos)} images" if len(photos) > 1 else "on this image"
     if peak == -np.inf:
         raise WeightValuesError(f"{layer}:{unit} comes to NaN or infinity everywhere {on}; check the weights")
     if peak <= 0:

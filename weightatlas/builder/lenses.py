@@ -72,7 +72,7 @@ def activation_grid(
         raise ArgumentError(f"{layer!r} comes to NaN or infinity on this image")
     values, _ = figures.pooled(maps, cells)
     spots = figures.drawn_cells(values)
-    fitting = min(checked_count(rank, "groups"), len(maps), maps[0].size)
+    fitting = min(checked_count(rank, "groups", "rank"), len(maps), maps[0].size)
     groups = factorize(maps[None], fitting, nonnegative="space", seed=studio.seed)
     vectors = np.concatenate([np.stack([values[:, y, x] for y, x in spots]), groups.channels]).astype(np.float32)
     made = studio.pictures.directions(layer, vectors)
@@ -124,7 +124,8 @@ def gradient_cases(
     photos = photos_from(studio.net, images)
     if photos is None:
         raise ArgumentError("images= is needed: cases are of examples")
-    found = cases_of(studio.net, before, f"{layer}:{unit}", photos, cases, examples=examples, seed=studio.seed)
+    count = checked_count(cases, "cases", "cases")
+    found = cases_of(studio.net, before, f"{layer}:{unit}", photos, count, examples=examples, seed=studio.seed)
     (crops, cells), names = _cut(studio, found, photos), studio.net.require_module("cases")[1].channel_names
     asked: dict[str, Any] = {"k": k, "channel_names": names, "palette": studio.palette, "cells": cells}
     figures.gradient_cases(found, None, crops, **asked)  # refuses before anything is rendered

@@ -14,7 +14,7 @@ from ..network import Network
 from ..weights import Window
 from .collection import Photos
 from .grids import array, as_maps, axes_of
-from .probing import Probe
+from .probing import Probe, in_place_told
 from .streaming import BATCH
 from .taps import run_until, stop, tapped
 
@@ -112,14 +112,16 @@ def gradients(
         batch: examples that are run at once.
 
     Raises:
-        ArgumentError: if the target has no gradient by the source.
+        ArgumentError: if the target has no gradient by the source, or torch refuses it.
     """
     probe = Probe(net, source, target, unit, before)
+    probe.alone = "give batch=1"
     axes = axes_of(net, source)
     with torch.inference_mode(False), probe.shared():  # of a batch that is one image, what comes before is run once
         for some in _batches(examples, batch):
             inputs = ready(net, photos.tensor(net, [e.image for e in some])).clone()
-            _, _, found = probe.at(*(e.at for e in some)).gradient(inputs)
+            with in_place_told(source, target):
+                _, _, found = probe.at(*(e.at for e in some)).gradient(inputs)
             maps = array(as_maps(found, axes))
             yield np.stack([_cut(m, window.start(e.at), window.size) for m, e in zip(maps, some, strict=True)])
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, WeightAtlasError
 from ..network import Network
 from .grids import as_maps, axes_of, is_input
-from .taps import run_until, stop, tapped
+from .taps import run_until, runs, stop, tapped
 
 
 class Probe:
@@ -36,6 +36,7 @@ class Probe:
 
     Attributes:
         tap: an identity through which the source passes.
+        alone: what to do if the network takes no more than one image at a time.
     """
 
     def __init__(
@@ -44,12 +45,13 @@ class Probe:
     ) -> None:  # fmt: skip
         self.net, self.source, self.target, self.unit, self.before = net, source, target, unit, before
         self.progress = progress
+        self.alone = "method='exact' and method='gradient' run one at a time"
         self.axes = axes_of(net, target)
         self.tap = nn.Identity()
         self.places: list[tuple[int, int]] = [(0, 0)]
         self._found: list[Tensor] = []
         self._passed = False
-        self._share = False
+        self._share = self._plain = False
         self._clones = _without_inference(net)
 
     def at(self, *places: tuple[int, int]) -> Probe:
@@ -92,7 +94,7 @@ class Probe:
         """
         try:
             found = self._values(image)
-        except (RuntimeError, ValueError, IndexError, TypeError):
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             found = None
         if found is None or len(found) != count:
             self._share = False  # tell it once
@@ -104,7 +106,7 @@ class Probe:
         outputs, reads = self._takes()
         with torch.no_grad(), tapped(self.net, outputs, reads) as module:
             first = self._pass(inputs) if is_input(self.net, self.source) else inputs
-            run_until(self._callable(module), first)
+            run_until(self._callable(module), first, self.alone, self._runs)
         if not self._passed or not self._found:
             raise self._unreached()
         found = self._found.pop()
@@ -130,8 +132,18 @@ class Probe:
     def _pass(self, out: Tensor) -> Tensor:
         """What the source gives, on its way on: from here on gradients are wanted, whatever was said outside."""
         self._passed = True
+        if self._plain:
+            return out
         torch.set_grad_enabled(True)
         return self.tap(out.detach()).clone()
+
+    def _runs(self, module: Any, inputs: Tensor) -> bool:
+        """Whether the network takes these inputs if the source is left as it is."""
+        self._plain = True
+        try:
+            return runs(module, inputs)
+        finally:
+            self._plain = False
 
     def _take(self, out: Tensor) -> None:
         self._found.append(as_maps(out, self.axes))
@@ -207,6 +219,26 @@ class Probe:
         with self.held(lambda out: seen.append(out.detach())):
             self.run(inputs)
         return seen[0]
+
+
+@contextmanager
+def in_place_told(source: str, target: str) -> Iterator[None]:
+    """Tells what to do where torch refuses gradients, as an operator in place destroyed what they are made of.
+
+    Raises:
+        ArgumentError: instead of torch's own error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, WeightAtlasError) or not ("inplace" in text or "in-place" in text):
+            raise
+        raise ArgumentError(
+            f"{target!r} cannot be differentiated by {source!r}: an operator in place between them writes over numbers "
+            "that gradients need. Let it make a new tensor (x = x + y instead of x += y, inplace=False), or give a "
+            f"source behind it. torch says: {text.splitlines()[0]}"
+        ) from error
 
 
 def _without_inference(net: Network) -> dict[str, Tensor] | None:

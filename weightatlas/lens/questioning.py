@@ -18,9 +18,9 @@ from . import integrating
 from .contributing import LINEAR, Contributions, contributions
 from .grids import array, as_maps, axes_of, bounds, is_input, strongest
 from .pictured import seen_box, shown
-from .probing import Probe
+from .probing import Probe, in_place_told
 from .rearranging import Reading, gathered
-from .taps import run_until, stop, tapped
+from .taps import path_of, run_until, stop, tapped
 
 MEAN_COLOUR = "the mean colour: an input of 0 after normalisation"
 
@@ -52,7 +52,7 @@ class Question:
         self.net, self.inputs, self.unit, self.given = net, inputs, unit, source
         self.layer = net.layers[layer]
         module, _ = net.require_module("attributions")
-        self.module: nn.Module = module.get_submodule(self.layer.module_path)
+        self.module: nn.Module = module.get_submodule(path_of(net, layer))
         self.axes = axes_of(net, layer)
         if source is not None:
             self._check_source(source)
@@ -175,7 +175,7 @@ class Question:
     ) -> Attributions:
         """By gradients of the whole way from the source."""
         source = self.given if self.given is not None else self._default()
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), in_place_told(source or f"input of {self.layer.name}", self.layer.name):
             probe = Probe(self.net, source, self.layer.name, self.unit, progress=progress).at(self.at)
             return self._through(probe, source, method, start, steps)
 

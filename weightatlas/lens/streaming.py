@@ -159,7 +159,7 @@ def outputs(net: Network, layers: Sequence[Layer], inputs: Tensor) -> dict[str, 
         if len(output) != len(inputs) or output.ndim != len(by_name[name].axes):
             raise ArgumentError(
                 f"{name!r} gave {list(output.shape)} on {len(inputs)} images, but [1, …] with {by_name[name].axes} on "
-                "one: images cannot be told apart in it"
+                "one: images cannot be told apart in it; give batch=1"
             )
         seen[name] = as_maps(output.detach(), by_name[name].axes)
         if len(seen) == len(by_name):

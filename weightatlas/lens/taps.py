@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, WeightAtlasError
 from ..network import Network, evaluating, tensors_in
 
 #: Takes a layer's output (or input); hands on another tensor in its place, or ``None`` to leave it.
@@ -36,9 +36,10 @@ def tapped(net: Network, outputs: Mapping[str, Take], inputs: Mapping[str, Take]
 
     Raises:
         UnknownNameError: for a layer that does not exist.
+        ArgumentError: as :func:`path_of`.
     """
     module, _ = net.require_module("running images")
-    paths = dict.fromkeys(net.layers[n].module_path for n in (*outputs, *(inputs or {})))
+    paths = dict.fromkeys(path_of(net, n) for n in (*outputs, *(inputs or {})))
     shapes = {call.name: call.output for call in net.observation.calls}
     calls = _Calls()
     handles = [module.register_forward_pre_hook(lambda *_: calls.clear())]
@@ -69,6 +70,24 @@ def tapped(net: Network, outputs: Mapping[str, Take], inputs: Mapping[str, Take]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def path_of(net: Network, layer: str) -> str:
+    """The path of a layer's module.
+
+    Raises:
+        UnknownNameError: for a layer that does not exist.
+        ArgumentError: for a module registered under a name with ``#``, by which calls are told apart.
+    """
+    known, (module, _) = net.layers[layer], net.require_module("running images")
+    if "#" in known.name:
+        paths = {name for name, _ in module.named_modules()}
+        if known.name in paths or known.name.count("#") > 1 or known.module_path not in paths:
+            raise ArgumentError(
+                f"the module of layer {layer!r} was registered under a name with '#', which stands for calls here "
+                "('relu#2' is the second call of 'relu'); rename it"
+            )
+    return known.module_path
 
 
 class _Calls:
@@ -122,12 +141,47 @@ def _with(value: Any, old: Tensor, new: Tensor) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
-def run_until(module: nn.Module, inputs: Tensor) -> None:
-    """Runs a module to its end, or until a tap calls :func:`stop`."""
+def runs(module: Callable[[Tensor], Any], inputs: Tensor) -> bool:
+    """Whether a module with taps does not fail by itself."""
+    try:
+        module(inputs)
+    except (_Stop, WeightAtlasError):
+        return True
+    except Exception:  # noqa: BLE001 - a module may raise anything; whether it does is all that is asked
+        return False
+    return True
+
+
+def run_until(
+    module: Callable[[Tensor], Any],
+    inputs: Tensor,
+    alone: str = "give batch=1",
+    check: Callable[[Callable[[Tensor], Any], Tensor], bool] = runs,
+) -> None:
+    """Runs a module to its end, or until a tap calls :func:`stop`.
+
+    Args:
+        module: with taps.
+        inputs: of a batch.
+        alone: what to do if the module takes no more than one image at a time.
+        check: tells whether it takes one.
+
+    Raises:
+        ArgumentError: if it fails on several images and not on the first of them.
+    """
     try:
         module(inputs)
     except _Stop:
         return
+    except WeightAtlasError:
+        raise
+    except Exception as error:  # a module may raise anything; what it says of several images is handed on
+        if len(inputs) < 2 or not check(module, inputs[:1]):
+            raise
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArgumentError(
+            f"the network fails on {len(inputs)} images at a time ({why}), and not on one; {alone}"
+        ) from error
 
 
 def stop() -> None:

@@ -69,8 +69,9 @@ class Activations(Record):
 
         Raises:
             UnknownNameError: for a layer or unit that is not among them.
+            ArgumentError: for a unit that is no whole number.
         """
-        maps = self[layer]
+        maps, unit = self[layer], _whole(unit, "unit")
         if not 0 <= unit < maps.shape[1]:
             raise UnknownNameError(f"layer {layer!r} has no unit {unit}; its units are 0 … {maps.shape[1] - 1}")
         return maps[:, unit]
@@ -91,14 +92,15 @@ class Activations(Record):
 
         Raises:
             UnknownNameError: for a layer, image or position that does not exist.
-            ArgumentError: for a k below 1.
+            ArgumentError: for a k below 1, or what is no whole number or position.
         """
-        maps, k = self[layer], checked_count(k, "units")
+        maps, k, image = self[layer], checked_count(k, "units"), _whole(image, "image")
         if not 0 <= image < len(maps):
             raise UnknownNameError(f"there is no image {image}; there are 0 … {len(maps) - 1}")
         _, _, h, w = maps.shape
+        at = None if at is None else _position(at, layer)
         if at is not None and not (0 <= at[0] < h and 0 <= at[1] < w):
-            raise UnknownNameError(f"{layer!r} has no position {tuple(at)}; its grid is {h} × {w}")
+            raise UnknownNameError(f"{layer!r} has no position {at}; its grid is {h} × {w}")
         flat = maps[image].reshape(maps.shape[1], -1)
         ranked = np.where(np.isnan(flat), -np.inf, flat)  # argmax would take NaN for the largest
         places = np.full(len(flat), at[0] * w + at[1]) if at is not None else ranked.argmax(axis=1)
@@ -126,3 +128,22 @@ class Activations(Record):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{layer} {list(m.shape[1:])}" for layer, m in self.maps.items())
         return f"Activations({len(self)} image{'s' if len(self) != 1 else ''}: {shapes})"
+
+
+def _whole(number: Any, name: str) -> int:
+    """A whole number that came as an argument.
+
+    Raises:
+        ArgumentError: for anything else.
+    """
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise ArgumentError(f"{name}={number!r} is no whole number")
+    return number.__index__()
+
+
+def _position(at: Any, layer: str) -> tuple[int, int]:
+    try:
+        y, x = (v.__index__() for v in at)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArgumentError(f"at={at!r} is no position (y, x) of {layer!r}") from error
+    return y, x
