@@ -252,8 +252,11 @@ class TestRefused:
         """A few kilobytes that say they are of a billion pixels; and whatever is more than the caller allows."""
         head = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 30000, 8, 2, 0, 0, 0))
         bomb = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-        with pytest.raises(LoadError, match="decompression bomb"):
+        with pytest.raises(LoadError, match=r"its 1,200,000,000 pixels exceed the limit of 89,478,485 pixels$"):
             picture_from(bomb)
+        large = bomb.replace(head, chunk(b"IHDR", struct.pack(">IIBBBBB", 10000, 9000, 8, 2, 0, 0, 0)))
+        with pytest.raises(LoadError, match=r"its 10000 × 9000 pixels exceed the limit of 89,478,485 pixels$"):
+            picture_from(large)  # of which the decoder only warns
         assert picture_from(saved(RGB), most_pixels=54).shape == (6, 9, 3)
         with pytest.raises(LoadError, match=r"9 × 6 pixels exceed the limit of 53 pixels$"):
             picture_from(saved(RGB), most_pixels=53)
@@ -262,8 +265,18 @@ class TestRefused:
         monkeypatch.setattr(reading.Image, "MAX_IMAGE_PIXELS", 40)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pytest.raises(LoadError, match="decompression bomb"):
+            with pytest.raises(LoadError, match=r"its 9 × 6 pixels exceed the limit of 40 pixels$"):
                 picture_from(saved(RGB))
+
+    def test_colours_by_lightness_are_turned_into_the_colours_that_they_are(self):
+        """L*a*b* of sRGB red, in the light of prints (D50), is (54.3, 80.8, 69.9); a TIFF holds L · 255 / 100."""
+        file = io.BytesIO()
+        Image.frombytes("LAB", (3, 2), bytes([138, 81, 70] * 6)).save(file, "TIFF")
+        red = picture_from(file.getvalue())
+        assert red.shape == (2, 3, 3)
+        assert np.abs(red.astype(int) - [255, 0, 0]).max() <= 4
+        assert np.abs(picture_from(file.getvalue(), "L").astype(int) - 76).max() <= 3  # 0.299 · 255
+        assert picture_notes(file.getvalue()) == ("L*a*b* turned into RGB",)
 
     def test_damage_anywhere_is_an_error_of_ours_or_a_picture(self):
         sources = [saved(SMOOTH, k) for k in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")]

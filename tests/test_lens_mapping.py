@@ -224,7 +224,7 @@ class TestRefusals:
             ((noise(net, 1), [3]), ArgumentError, "give a layer's name"),
             ((None, "stem"), ArgumentError, "images=None"),
             (("nowhere.png", "stem"), ArgumentError, "no file or folder"),
-            ((noise(net, 1)[0], "stem"), ArgumentError, r"must be float \[N, 3, 9, 7\]"),
+            ((noise(net, 1)[0, :2], "stem"), ArgumentError, r"must be float \[N, 3, 9, 7\]"),
         ]:
             with pytest.raises(error, match=words):
                 wa.activations(net, *arguments)
@@ -274,6 +274,15 @@ class TestRefusals:
         assert len(wa.activations(net, noise(net, 2), "inner", batch=1)) == 2
         with pytest.raises(ArgumentError, match=r"'inner' gave .* on 2 images.*images cannot be told apart"):
             wa.activations(net, noise(net, 2), "inner")
+
+    def test_a_single_tensor_is_one_image_as_for_attributions(self, net):
+        one = noise(net, 1)
+        found = wa.activations(net, one[0], "stem")
+        assert len(found) == 1
+        np.testing.assert_array_equal(found["stem"], wa.activations(net, one, "stem")["stem"])
+        assert wa.dataset_examples(net, one[0], "stem", k=1).digest == wa.dataset_examples(net, one, "stem", k=1).digest
+        features = wa.load(nn.Sequential(nn.Linear(7, 3)), input=wa.InputSpec(shape=(7,)))
+        assert wa.activations(features, torch.ones(7), "0")["0"].shape == (1, 3, 1, 1)
 
     def test_numbers_and_positions_that_are_none(self, net):
         found = wa.activations(net, noise(net, 2), "stem")

@@ -92,6 +92,7 @@ class Photos:
 def photos_from(net: Network, images: Any, *, skip_damaged: bool = False) -> Photos | None:
     """The images that were given: files, folders with all that lies in them, arrays, a tensor, a data set, an iterable.
 
+    A tensor of the network's input shape, without an axis of images, is one image.
     A data set is whatever has a length and gives items by number, as torch's do: an item is an image (array
     ``[H, W, C]``, Pillow image, or float tensor as the network takes it), or a tuple that begins with one. Items and
     files are read when they are needed; what comes from an iterable is kept at the network's own size.
@@ -108,7 +109,10 @@ def photos_from(net: Network, images: Any, *, skip_damaged: bool = False) -> Pho
     if images is None or isinstance(images, Photos):
         return images
     given = [images] if isinstance(images, str | os.PathLike) else images
-    if isinstance(given, Tensor | np.ndarray):
+    if isinstance(given, Tensor):
+        _, spec = net.require_module("running images")
+        return _from_inputs(net, given[None] if tuple(given.shape) == tuple(spec.shape) else given)
+    if isinstance(given, np.ndarray):
         return _from_inputs(net, given)
     if _is_dataset(given):
         return _from_dataset(net, given, skip_damaged)

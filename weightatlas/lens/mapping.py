@@ -39,8 +39,8 @@ def activations(
 
     Args:
         net: an open network with its architecture.
-        images: files, folders, arrays uint8 or float ``[N, H, W, C]``, a float tensor as ``net.preprocess`` gives it, a
-            data set, or an iterable of images.
+        images: files, folders, arrays uint8 or float ``[N, H, W, C]``, a float tensor as ``net.preprocess`` gives it,
+            also of one image without its axis N, a data set, or an iterable of images.
         layers: a name, or several.
         batch: images that are run at a time.
         progress: called after each batch with images done and images in all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def read_image(source: Source, mode: str, most_pixels: int | None = None) -> np.
     It is turned upright as its EXIF data say, and laid on white where it is transparent. Grey values of 16 bits are
     rounded to 8; of 16-bit colours the decoder keeps the upper 8 bits. Of moving pictures the first frame is taken.
     Colours are taken as sRGB: profiles (ICC) are not applied, and CMYK is turned into RGB without one. Inks of a JPEG
-    are taken as inverted where it says that it is Adobe's.
+    are taken as inverted where it says that it is Adobe's. L*a*b* is turned into sRGB, also on its way to grey.
 
     Args:
         source: a path, the bytes of a file, or a binary file.
@@ -144,6 +145,7 @@ def picture_notes(source: Source) -> tuple[str, ...]:
             "the first of its frames": getattr(image, "is_animated", False),
             "16 bits a channel rounded to 8": _is_deep(image),
             "CMYK turned into RGB without a colour profile": image.mode == "CMYK",
+            "L*a*b* turned into RGB": image.mode == "LAB",
             "its colour profile not applied": bool(profile),
             "laid on white where it is transparent": image.has_transparency_data,
             "turned upright": image.getexif().get(_ORIENTATION, 1) in range(2, 9),
@@ -171,6 +173,11 @@ def _telling(name: str, source: Any) -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise LoadError(f"{name} cannot be read as an image: {_unknown(source)}") from error
+    except Image.DecompressionBombError as error:  # far above the limit; the decoder has not told the sides yet
+        pixels = next(iter(re.findall(r"[0-9]+", str(error))), "")
+        many = f"its {int(pixels):,} pixels exceed" if pixels else "its pixels exceed"
+        limit = f"the limit of {Image.MAX_IMAGE_PIXELS:,} pixels"
+        raise LoadError(f"{name} cannot be read as an image: {many} {limit}") from error
     except Exception as error:  # decoders of damaged files raise many kinds; all mean the same to the caller
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise LoadError(f"{name} cannot be read as an image: {why}") from error
@@ -190,8 +197,7 @@ def _check_size(image: Image.Image, most: int | None) -> None:
     limit = min(n for n in (most, Image.MAX_IMAGE_PIXELS, 1 << 62) if n is not None)
     pixels = image.width * image.height
     if pixels > limit:
-        bomb = "" if limit == most else ", could be decompression bomb DOS attack"
-        raise ValueError(f"its {image.width} × {image.height} pixels exceed the limit of {limit:,} pixels{bomb}")
+        raise ValueError(f"its {image.width} × {image.height} pixels exceed the limit of {limit:,} pixels")
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -220,6 +226,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey)
     if plain:
         return ImageChops.invert(image)
+    if image.mode == "LAB":  # which the decoder turns into nothing else
+        return image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
