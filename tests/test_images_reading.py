@@ -268,14 +268,23 @@ class TestRefused:
             with pytest.raises(LoadError, match=r"its 9 × 6 pixels exceed the limit of 40 pixels$"):
                 picture_from(saved(RGB))
 
-    def test_colours_by_lightness_are_turned_into_the_colours_that_they_are(self):
-        """L*a*b* of sRGB red, in the light of prints (D50), is (54.3, 80.8, 69.9); a TIFF holds L · 255 / 100."""
+    @pytest.mark.parametrize("lab", [(54, 40, 30), (70, -40, 30), (40, 10, -35), (80, 0, 0)])
+    def test_colours_by_lightness_are_turned_into_the_colours_that_they_are(self, lab):
+        """Against the formula: L*a*b* → X, Y, Z in the light of prints (D50) → sRGB, away from the borders of sRGB."""
+        light, a, b = lab
+        y = (light + 16) / 116
+        xyz = np.array([(y + a / 500) ** 3 * 0.9642, y**3, (y - b / 200) ** 3 * 0.8249])
+        matrix = [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540],
+                  [0.0719453, -0.2289914, 1.4052427]]  # fmt: skip
+        linear = np.array(matrix) @ xyz
+        truth = 255 * np.where(linear > 0.0031308, 1.055 * np.abs(linear) ** (1 / 2.4) - 0.055, 12.92 * linear)
         file = io.BytesIO()
-        Image.frombytes("LAB", (3, 2), bytes([138, 81, 70] * 6)).save(file, "TIFF")
-        red = picture_from(file.getvalue())
-        assert red.shape == (2, 3, 3)
-        assert np.abs(red.astype(int) - [255, 0, 0]).max() <= 4
-        assert np.abs(picture_from(file.getvalue(), "L").astype(int) - 76).max() <= 3  # 0.299 · 255
+        pixel = bytes([round(light * 2.55), a % 256, b % 256])
+        Image.frombytes("LAB", (3, 2), pixel * 6).save(file, "TIFF")
+        found = picture_from(file.getvalue())
+        assert found.shape == (2, 3, 3)
+        assert np.abs(found - truth).max() <= 2
+        assert np.abs(picture_from(file.getvalue(), "L") - truth @ [0.299, 0.587, 0.114]).max() <= 2
         assert picture_notes(file.getvalue()) == ("L*a*b* turned into RGB",)
 
     def test_damage_anywhere_is_an_error_of_ours_or_a_picture(self):
