@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -26,6 +27,7 @@ from weightatlas.builder.looking.kept import Kept
 from weightatlas.builder.looking.session import Session
 from weightatlas.explorer import imaging, looker
 from weightatlas.explorer.desk import seen_by
+from weightatlas.lens.reading import FORMATS, picture_from
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PNG = {"Content-Type": "image/png"}
@@ -59,6 +61,25 @@ def server(atlas, fake):
 
 def upload(server, data, headers=PNG):
     return server.get("/api/image", headers, "POST", data)
+
+
+class TestFormats:
+    def test_the_documentation_names_all_that_are_read_and_no_others(self):
+        words = (Path(__file__).parents[1] / "docs" / "explorer.md").read_text()
+        [listed] = re.findall(r"megapixels; ([^.;]*)\. A process", words)
+        named = {name.strip() for name in re.sub(r" and its kin.*", "", listed).replace(" or ", " ").split(",")}
+        assert named == {{"JPEG2000": "JPEG 2000", "WEBP": "WebP"}.get(f, f) for f in FORMATS}
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_pictures_of_each_are_read(self, kind):
+        pixels = np.full((6, 5, 3), 77, np.uint8)
+        assert np.abs(picture_from(encoded(pixels, kind)).astype(int) - 77).max() <= 3
+
+    def test_the_page_offers_each(self):
+        words = (Path(imaging.__file__).parent / "site/explorer/pages/lens/zone.js").read_text()
+        offered = re.search(r'const TAKEN = "([^"]*)"', words)[1].split(",")
+        kinds = {Image.MIME[f] for f in FORMATS if f != "PPM"} | {".ppm", ".pgm", ".pbm", ".jp2"}
+        assert kinds <= set(offered)
 
 
 class TestTakenIn:

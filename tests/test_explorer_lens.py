@@ -266,6 +266,72 @@ def test_what_is_no_image_is_told_and_the_page_stays(visit, live, files):
     assert page.get_by_role("alert").count() == 0
 
 
+def test_what_an_address_says_that_does_not_exist_is_told_in_a_sentence(visit, live, files):
+    page = visit(live).go("?lens=image")
+    chosen(page, files / "cat.png")
+    image = dict(query(page))["image"]
+    start, step = f"{live}/?lens=image&image={image}", f"{LAST}:1:2,2"
+    assert page.locator(".wrong").count() == 0
+    for good in (
+        f"&of={LAST}&at=2,2",
+        f"&step={step}",
+        f"&step={step}:input:gradient",
+        "&overlay=off&palette=colorblind",
+    ):
+        page.goto(f"{start}{good}")
+        page.wait_for_selector(".most")
+        assert page.locator(".wrong").count() == 0, good
+    for bad, told in (
+        ("&method=foo", f"method=foo (it belongs to {(form := 'step=LAYER:UNIT:Y,X:SOURCE:METHOD')})"),
+        ("&source=nope", f"source=nope (it belongs to {form})"),
+        ("&layer=nope", "layer=nope (a layer is chosen with of=LAYER)"),
+        ("&colour=red", "colour=red (this page reads no such parameter)"),
+        (f"&of={LAST}&at=99,99", f"at=99,99 ({LAST} has positions 0,0 to 6,6)"),
+        (f"&of={LAST}&at=middle", f"at=middle ({LAST} has positions 0,0 to 6,6)"),
+        (f"&step={step}&at=1,1", "at=1,1 (a step has its own position)"),
+        ("&step=foo", f"step=foo (a step is like {form}"),
+        (f"&step={step}::foo", f"step={step}::foo (its method is none of exact, gradient"),
+        (f"&step={LAST}:99999:0,0&step={step}", f"step={LAST}:99999:0,0 ({LAST} has units 0 to 319)"),
+        (f"&step=nope:1:0,0&step={step}", "step=nope:1:0,0 (the network has no layer nope"),
+        ("&overlay=maybe", "overlay=maybe (it is on or off)"),
+        (f"&step={'x' * 500}", f"step={'x' * 60}… ("),
+    ):
+        page.goto(f"{start}{bad}")
+        page.wait_for_selector(".most")
+        [words] = page.locator(".wrong").all_inner_texts()
+        assert words.startswith(f"This address names what does not exist here: {told}"), bad
+        assert words.endswith("; what is shown is the page without it.")
+    looked_at(page)
+    page.goto(f"{start}&layer=nope&step=foo&at=2,99")
+    page.wait_for_selector(".most")
+    [words] = page.locator(".wrong").all_inner_texts()
+    assert words.count("(") == 3
+    assert words.endswith("; what is shown is the page without these.")
+    assert inaccessible(page) == []
+
+
+def test_the_key_i_goes_to_the_button_for_a_file_and_there_opens_the_choice(visit, live, files):
+    page = visit(live).go(f"?unit={TO}:1")
+    page.on("filechooser", lambda choice: None)  # the driver takes a while until it sees choices
+    page.keyboard.press("i")
+    page.wait_for_selector(".zone")
+    page.wait_for_function("document.activeElement.id === 'image-file'")
+    outline = "e => getComputedStyle(e.nextElementSibling).outlineStyle"
+    assert page.locator("#image-file").evaluate(outline) == "solid"  # one sees where one is
+    with page.expect_file_chooser() as choice:
+        page.keyboard.press("i")
+    choice.value.set_files(files / "cat.png")
+    page.wait_for_selector(".seen img")
+    page.wait_for_selector(".classes .bars")
+    page.locator("h1").click()
+    with page.expect_file_chooser() as choice:  # another one, wherever the focus is
+        page.keyboard.press("i")
+    choice.value.set_files(files / "astronaut.png")
+    page.keyboard.press("?")  # other keys go on working
+    page.wait_for_selector(".keylist")
+    assert "choose a file" in page.locator(".keylist div", has=page.locator("kbd", has_text="i")).last.inner_text()
+
+
 def test_an_image_that_is_gone_is_asked_for_again_and_the_view_comes_back(visit, live, command, files):
     at = visit(live)
     page = at.go("?lens=image")

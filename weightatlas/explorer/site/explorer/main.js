@@ -123,7 +123,7 @@ function holding() {
 const busy = () => {
   const selection = getSelection();
   const chosen = selection && !selection.isCollapsed && main.contains(selection.anchorNode);
-  return chosen || document.querySelector("dialog[open]") || document.activeElement?.matches?.("main input, main select");
+  return chosen || document.querySelector("dialog[open]") || document.activeElement?.matches?.("main input:not([type=file]), main select");
 };
 
 /** Something new may be there: read the overview, and draw the page again if it shows any of it, once nobody is in the midst of something. */

@@ -10,6 +10,7 @@ import { activationWords, layerOf, most, numbersOf, placeWords, seenPicture } fr
 import { stepSection } from "./lens/step.js";
 import { stepsIn, trail, withSteps } from "./lens/steps.js";
 import { classes, unitList } from "./lens/units.js";
+import { placeIn, wrongs } from "./lens/wrong.js";
 import { another, without, zone } from "./lens/zone.js";
 
 const TITLE = "On an image";
@@ -56,6 +57,7 @@ async function shown(here, seen) {
     title: step ? `${name} on an image` : TITLE,
     body: [
       h("h1", null, step ? [h("span", { class: "faint" }, `${step.layer}:`), String(step.unit), h("span", { class: "faint" }, " on an image")] : TITLE),
+      wrongs(here, seen, of),
       h("div", { class: "lens" }, aside, h("div", { class: "rows" }, step && trail(here, steps), section, step ? null : classes(seen), unitList(here, seen, of, list, at))),
     ],
     keys: step ? { u: () => here.change(withSteps(steps.slice(0, -1))) } : {},
@@ -83,13 +85,6 @@ function known(seen, name) {
   const layer = layerOf(seen, name);
   if (!layer) throw new Missing(`the network has no layer ${name} whose units can be told apart`);
   return layer;
-}
-
-/** "3,4" as [3, 4] where the layer has such a position; else null. */
-function placeIn(text, { rows, columns }) {
-  const match = /^([0-9]{1,6}),([0-9]{1,6})$/.exec(text ?? "");
-  const at = match && [Number(match[1]), Number(match[2])];
-  return at && at[0] < rows && at[1] < columns ? at : null;
 }
 
 function picturePart(here, seen, { steps, step, layer, at, list, unit, told }) {

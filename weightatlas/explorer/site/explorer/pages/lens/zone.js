@@ -6,7 +6,8 @@ import { h } from "../../dom.js";
 import { count } from "../../numbers.js";
 import { note } from "../../parts.js";
 
-const TAKEN = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff";
+/** What the server reads, whatever a file is called; some systems know the last two by their endings alone. */
+const TAKEN = "image/png,image/jpeg,image/webp,image/gif,image/bmp,image/tiff,image/jp2,image/x-portable-anymap,.jp2,.j2k,.ppm,.pgm,.pbm,.pnm";
 
 /** A field to choose a file with. */
 function chooser(here, words) {
