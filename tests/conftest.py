@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shortened
 import torch
 from browsing import Visit, launched
-
-from weightatlas.featurevis import Recipe
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
     torch.set_num_threads(1)
@@ -32,15 +31,10 @@ def photos() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_recipes() -> Iterator[None]:
     """Pictures of at most six steps, for tests that compare pictures or look at what stands around them."""
-    check = Recipe.__post_init__
-
-    def shorter(recipe: Recipe) -> None:
-        check(recipe)
-        object.__setattr__(recipe, "steps", min(recipe.steps, 6))
-
-    monkeypatch.setattr(Recipe, "__post_init__", shorter)
+    with shortened.short_recipes():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import torch
+from shortened import short_recipes
 
 import weightatlas as wa
 
@@ -23,12 +24,13 @@ PATIENCE = 90.0  # seconds
 
 
 def build(net, folder, photos):
-    """Four blocks, quick pictures of ten units each, two photos."""
+    """Four blocks, quick pictures of ten units each, of few steps, two photos."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         images = [photos["cat"], photos["astronaut"]]
-        wa.build(net, folder, layers=LAYERS, recipes="quick", units=range(UNITS), images=images)
+        with short_recipes():
+            wa.build(net, folder, layers=LAYERS, recipes="quick", units=range(UNITS), images=images)
     finally:
         torch.set_num_threads(before)
 

@@ -406,6 +406,7 @@ def same(a, b):
 
 
 class TestCommands:
+    @pytest.mark.usefixtures("short_recipes")
     def test_lines_of_python_make_the_same_figures(self, tmp_path, monkeypatch):
         torch.manual_seed(0)
         convs = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 9, 3), nn.ReLU(), nn.Conv2d(9, 8, 3)]

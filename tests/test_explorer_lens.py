@@ -10,6 +10,7 @@ from browsing import beyond, inaccessible, looked_at, sideways
 from explorers import Command, is_running, wait_until
 from filelock import FileLock
 from PIL import Image
+from shortened import short_recipes
 
 import weightatlas as wa
 from weightatlas.store.files import LOCK
@@ -22,7 +23,8 @@ LAST = f"{TO}.conv_pwl"
 @pytest.fixture(scope="module")
 def atlas(lite0, one_thread, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lens") / "atlas"
-    wa.build(lite0, folder, layers=[FROM, TO], units=[0], recipes="quick", only=["weights", "quick"])
+    with short_recipes():
+        wa.build(lite0, folder, layers=[FROM, TO], units=[0], recipes="quick", only=["weights", "quick"])
     return folder
 
 

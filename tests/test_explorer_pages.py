@@ -8,7 +8,7 @@ import urllib.parse
 import exploring
 import numpy as np
 import pytest
-from browsing import inaccessible, looked_at
+from browsing import Visit, inaccessible, looked_at
 from PIL import Image
 
 import weightatlas as wa
@@ -81,9 +81,42 @@ def exported(atlas, tmp_path_factory):
         yield origin
 
 
+@pytest.fixture(scope="module")
+def tabs(browser):
+    """One tab for each site."""
+    opened = {}
+    yield opened
+    wrong = [w for at in opened.values() for w in at.wrong]
+    for at in opened.values():
+        at.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def tab(browser, tabs):
+    """Goes on in a site's tab with what is opened anew by its address; whatever went wrong there fails the test.
+
+    Nothing else stays in it; a browser's new context for every address takes longer than most pages.
+    """
+
+    def at(origin, width=1280, height=900, scheme="light"):
+        if origin not in tabs:
+            tabs[origin] = Visit(browser, origin)
+        found = tabs[origin]
+        found.page.set_viewport_size({"width": width, "height": height})
+        found.page.emulate_media(color_scheme=scheme)
+        return found
+
+    yield at
+    wrong = [w for found in tabs.values() for w in found.wrong]
+    for found in tabs.values():
+        found.wrong.clear()
+    assert wrong == []
+
+
 @pytest.mark.parametrize("name", list(QUERIES))
-def test_pages_served(visit, live, name):
-    page = visit(live, width=1280).go(QUERIES[name])
+def test_pages_served(tab, live, name):
+    page = tab(live, width=1280).go(QUERIES[name])
     looked_at(page)
     assert inaccessible(page) == []
     if name in MAIN:
@@ -94,9 +127,8 @@ def test_pages_served(visit, live, name):
 
 
 @pytest.mark.parametrize("name", [*MAIN, "no such unit"])
-def test_pages_exported(visit, exported, name):
-    at = visit(exported, width=390, scheme="dark")
-    page = at.go(QUERIES[name])
+def test_pages_exported(tab, exported, name):
+    page = tab(exported, width=390, scheme="dark").go(QUERIES[name])
     looked_at(page)
     assert "api/" not in " ".join(page.evaluate("performance.getEntriesByType('resource').map(e => e.name)"))
     page.set_viewport_size({"width": 3840, "height": 2160})
@@ -105,9 +137,9 @@ def test_pages_exported(visit, exported, name):
 
 def test_numbers_on_a_unit_are_those_of_the_atlas(visit, live, atlas):
     known = wa.Atlas(atlas)
-    page = visit(live).go(f"?unit={T}:3")
+    at = visit(live)
     for by in ("l2", "excite", "inhibit"):
-        page = visit(live).go(f"?unit={T}:3&sort={by}")
+        page = at.go(f"?unit={T}:3&sort={by}")
         for source in (S, B):
             top = known.weights(source, T, [3]).top(3, 18, by=by)
             row = page.locator(f".connections[data-layer='{source}'][data-direction=in]")
@@ -364,14 +396,13 @@ def test_names_are_data(visit, hostile):
         quoted, last = urllib.parse.quote(row), atlas.layer(row)["units"] - 1
         queries += [f"?unit={quoted}:{last}", f"?edge={quoted}:0", f"?grid={quoted}:0", f"?search={quoted}"]
     queries.append("?circuit=board&" + "&".join(f"pin={urllib.parse.quote(n)}:0" for n in atlas.layers))
+    at = visit(origin, width=390)
     for query in queries:
-        at = visit(origin, width=390)
         page = at.go(query)
         looked_at(page)
         assert "pwned" not in page.title() or HOSTILE[:20] in page.title()
         assert page.locator("img[src='x']").count() == 0
         assert at.wrong == [], query
-        at.close()
     page = visit(origin).go(f"?layer={urllib.parse.quote(HOSTILE)}")
     assert HOSTILE in page.locator("h1").inner_text()
 
