@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from torch import fx
-
-from ..errors import ArgumentError, GraphError
-from ..graph import capture, operator_of, shape_of
+from ..errors import ArgumentError
 from ..network import INPUT, Network
 from ..records import Attributions, Layer
-from ..weights import reads
-from ..weights.moments import is_pointwise
+from ..weights import behind_functions, reads
 
 #: Layers that act on each unit and position alone.
 ELEMENTWISE = ("activation", "norm")
 #: Layers that bring positions together without weights.
 POOLING = ("pool", "other")
-#: Functions that change nothing.
-SILENT = ("clone", "alias", "detach", "contiguous")
-#: Functions by which a convolution or linear map is made of what it reads.
-_LINEAR = ("conv", "linear")
 
 
 def source_layer(net: Network, found: Attributions) -> tuple[Layer | None, str, str]:
@@ -31,7 +23,7 @@ def source_layer(net: Network, found: Attributions) -> tuple[Layer | None, str, 
         return net.layers[found.source], "", ""
     if found.source == INPUT:
         return None, "", ""
-    layer, function = _behind_functions(net, found.target)
+    layer, function = behind_functions(net, found.target)
     if layer is not None and layer.units == len(found.values) and layer.grid in (None, found.values.shape[1:]):
         return layer, function, ""
     why = f"what {found.target!r} reads is no layer's output, nor made of one unit by unit"
@@ -40,32 +32,6 @@ def source_layer(net: Network, found: Attributions) -> tuple[Layer | None, str, 
     except ArgumentError:
         return None, "", f"{why}; name a layer before it with source= to go on"
     return None, "", f"{why}; source={near!r} goes on there"
-
-
-def _behind_functions(net: Network, target: str) -> tuple[Layer | None, str]:
-    """The layer of whose output a module reads a function of each element alone, and that function."""
-    try:
-        graph = capture(net)
-        node = graph.node(target)
-    except (GraphError, ArgumentError):
-        return None, ""
-    if not operator_of(node).startswith(_LINEAR):
-        return None, ""
-    read = node = node.args[0]
-    passed = ""
-    while isinstance(node, fx.Node) and shape_of(node) == shape_of(read):  # pyright: ignore[reportArgumentType]
-        named = [n for n in graph.names.get(node, ()) if n in net.layers]
-        if named:
-            layer = net.layers[named[-1]]
-            last = net.layers[target].kind == "linear"  # whose units lie along the last axis
-            fits = layer.axes.count("C") == 1 and layer.axes.index("C") == (len(layer.axes) - 1 if last else 1)
-            return (layer, passed and f"{passed} before {target}") if fits else (None, "")
-        if is_pointwise(str(node.target)):
-            passed = passed or operator_of(node)
-        elif operator_of(node) not in SILENT:
-            break
-        node = node.args[0]
-    return None, ""
 
 
 def maker(net: Network, layer: Layer) -> Layer:

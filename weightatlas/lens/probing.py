@@ -20,7 +20,7 @@ from torch.func import functional_call
 from ..errors import ArgumentError, WeightAtlasError
 from ..network import Network
 from .grids import as_maps, axes_of, is_input
-from .taps import run_until, runs, stop, tapped
+from .taps import run_alone, run_until, stop, tapped
 
 
 class Probe:
@@ -106,7 +106,7 @@ class Probe:
         outputs, reads = self._takes()
         with torch.no_grad(), tapped(self.net, outputs, reads) as module:
             first = self._pass(inputs) if is_input(self.net, self.source) else inputs
-            run_until(self._callable(module), first, self.alone, self._runs)
+            run_until(self._callable(module), first, self.alone, self._run_alone)
         if not self._passed or not self._found:
             raise self._unreached()
         found = self._found.pop()
@@ -137,11 +137,11 @@ class Probe:
         torch.set_grad_enabled(True)
         return self.tap(out.detach()).clone()
 
-    def _runs(self, module: Any, inputs: Tensor) -> bool:
-        """Whether the network takes these inputs if the source is left as it is."""
+    def _run_alone(self, module: Any, inputs: Tensor) -> None:
+        """Runs the network with the source left as it is, to see whether it takes these inputs."""
         self._plain = True
         try:
-            return runs(module, inputs)
+            run_alone(module, inputs)
         finally:
             self._plain = False
 

@@ -5,6 +5,7 @@ forward:   … → conv → [tap] → relu(inplace) → …        the tap keeps
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -141,22 +142,17 @@ def _with(value: Any, old: Tensor, new: Tensor) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
-def runs(module: Callable[[Tensor], Any], inputs: Tensor) -> bool:
-    """Whether a module with taps does not fail by itself."""
-    try:
+def run_alone(module: Callable[[Tensor], Any], inputs: Tensor) -> None:
+    """Runs a module to see whether it fails by itself: what its taps say against it does not count."""
+    with contextlib.suppress(_Stop, WeightAtlasError):
         module(inputs)
-    except (_Stop, WeightAtlasError):
-        return True
-    except Exception:  # noqa: BLE001 - a module may raise anything; whether it does is all that is asked
-        return False
-    return True
 
 
 def run_until(
     module: Callable[[Tensor], Any],
     inputs: Tensor,
     alone: str = "give batch=1",
-    check: Callable[[Callable[[Tensor], Any], Tensor], bool] = runs,
+    check: Callable[[Callable[[Tensor], Any], Tensor], None] = run_alone,
 ) -> None:
     """Runs a module to its end, or until a tap calls :func:`stop`.
 
@@ -164,7 +160,7 @@ def run_until(
         module: with taps.
         inputs: of a batch.
         alone: what to do if the module takes no more than one image at a time.
-        check: tells whether it takes one.
+        check: runs it on one, and raises what it raises.
 
     Raises:
         ArgumentError: if it fails on several images and not on the first of them.
@@ -176,8 +172,9 @@ def run_until(
     except WeightAtlasError:
         raise
     except Exception as error:  # a module may raise anything; what it says of several images is handed on
-        if len(inputs) < 2 or not check(module, inputs[:1]):
+        if len(inputs) < 2:
             raise
+        check(module, inputs[:1])  # a module that fails on one as well says so itself
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArgumentError(
             f"the network fails on {len(inputs)} images at a time ({why}), and not on one; {alone}"

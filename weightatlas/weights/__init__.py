@@ -8,6 +8,7 @@ from .measuring import measure as measure
 from .paths import expanded_paths as expanded_paths
 from .paths import strongest_middles as strongest_middles
 from .rules import register_rule as register_rule
+from .sources import behind_functions as behind_functions
 from .sources import reads as reads
 from .truth import expected_gradient as expected_gradient
 from .windows import Window as Window

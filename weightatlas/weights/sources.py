@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from torch import fx
+
 from ..errors import ArgumentError, GraphError, UnknownNameError
-from ..graph import layer_graph
+from ..graph import capture, layer_graph, operator_of, shape_of
 from ..network import INPUT, Network
+from ..records import Layer
+from .moments import is_pointwise
+
+#: Functions that change nothing.
+_SILENT = ("clone", "alias", "detach", "contiguous")
+#: Functions by which a convolution or linear map is made of what it reads.
+_LINEAR = ("conv", "linear")
 
 
 def reads(net: Network, name: str) -> str:
@@ -52,3 +61,33 @@ def _outside(net: Network, other: str, name: str) -> bool:
     if other not in net.layers or name in net.layers[other].inside or other in net.layers[name].inside:
         return False
     return net.layers[other].kernel is not None or bool(net.layers[other].inside)
+
+
+def behind_functions(net: Network, target: str) -> tuple[Layer | None, str]:
+    """The layer of whose output a module reads a function of each element alone, and that function.
+
+    The function is told as ``"relu before conv2"``, and ``""`` where there is none; the layer is ``None`` where more
+    than such functions lies between, or the graph cannot be captured.
+    """
+    try:
+        graph = capture(net)
+        node = graph.node(target)
+    except (GraphError, ArgumentError):
+        return None, ""
+    if not operator_of(node).startswith(_LINEAR):
+        return None, ""
+    read = node = node.args[0]
+    passed = ""
+    while isinstance(node, fx.Node) and shape_of(node) == shape_of(read):  # pyright: ignore[reportArgumentType]
+        named = [n for n in graph.names.get(node, ()) if n in net.layers]
+        if named:
+            layer = net.layers[named[-1]]
+            last = net.layers[target].kind == "linear"  # whose units lie along the last axis
+            fits = layer.axes.count("C") == 1 and layer.axes.index("C") == (len(layer.axes) - 1 if last else 1)
+            return (layer, passed and f"{passed} before {target}") if fits else (None, "")
+        if is_pointwise(str(node.target)):
+            passed = passed or operator_of(node)
+        elif operator_of(node) not in _SILENT:
+            break
+        node = node.args[0]
+    return None, ""
