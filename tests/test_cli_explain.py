@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -18,8 +19,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def net():
-    import torch
-
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3),
@@ -86,6 +85,18 @@ def test_unit_position_source_and_the_sources_to_follow_are_options():
     assert "0:6 (which 1 reads) at" in done.stdout
     assert "from input:" in done.stdout
     assert "red" in done.stdout
+
+
+def test_it_says_why_a_walk_ends_before_the_pixels(net):
+    asked = ("cat.png", "--unit", "6:1", "--down", 2)
+    assert "the walk ends here" not in run(*asked).stdout
+    with torch.no_grad():
+        before, net.module[6].weight[1] = net.module[6].weight[1].clone(), -1
+        done = run(*asked)
+        net.module[6].weight[1] = before
+    ended = wa.explain(net, "cat.png", "6:1", down=2)
+    assert done.stdout.count("the walk ends here: no unit of") == 1, done.stdout
+    assert len(ended) == 2
 
 
 @pytest.mark.usefixtures("short_recipes")

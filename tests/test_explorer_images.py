@@ -346,7 +346,10 @@ class TestAnswers:
             assert one["sum"] == pytest.approx(a.by_unit[one["unit"]], rel=1e-5)
             assert tuple(one["place"]) == a.strongest_place(one["unit"])
         assert told["raised"] + told["lowered"] == pytest.approx(told["total"], rel=1e-5)
-        assert told["further"] == "blocks.1"
+        assert (told["further"], told["ended"]) == ("blocks.1", "")
+        _, told = looked.ask(what="explain", image=image, layer="head", unit=1)
+        assert told["further"] == ""
+        assert told["ended"].startswith("what 'head' reads is no layer's output")
 
     def test_what_was_answered_is_not_computed_again(self, looked, picture, monkeypatch):
         image = looked.look(encoded(picture))[1]["image"]

@@ -312,6 +312,29 @@ def test_what_an_address_says_that_does_not_exist_is_told_in_a_sentence(visit, l
     assert inaccessible(page) == []
 
 
+def test_a_walk_that_ends_before_the_pixels_says_why(visit, live, files):
+    page = visit(live).go("?lens=image")
+    chosen(page, files / "cat.png")
+    page.goto(f"{page.url}&step={LAST}:1:2,2")
+    explained(page, f"{LAST}:1")
+    assert page.locator(".ended").count() == 0
+
+    def answer(route):  # of a network whose functions no walk goes through
+        told = route.fetch().json()
+        if "method" in told:
+            told |= {"further": "", "ended": "what 'f' reads is no layer's output; source='c' goes on there"}
+        route.fulfill(json=told)
+
+    page.route("**/api/look", answer)
+    page.reload()
+    reason = explained(page, f"{LAST}:1")
+    assert reason.locator("a.face").count() == 0
+    assert reason.locator(".ended").inner_text() == (
+        "The walk ends here: what 'f' reads is no layer's output. Another source layer, chosen above, goes on."
+    )
+    looked_at(page)
+
+
 def test_the_key_i_goes_to_the_button_for_a_file_and_there_opens_the_choice(visit, live, files):
     page = visit(live).go(f"?unit={TO}:1")
     page.on("filechooser", lambda choice: None)  # the driver takes a while until it sees choices

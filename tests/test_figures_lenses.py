@@ -214,6 +214,21 @@ def test_what_is_framed_on_the_image_is_what_the_words_say(box, label, words):
     assert [p.words for p in shots if p.words.startswith("the image")] == [told] * 2
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_why_a_walk_ends_stands_under_its_last_step(width):
+    first = step(follow=0)
+    last = dataclasses.replace(step(attributions(1, target="in")), ended="what 'in' reads is no layer's output")
+    figure = figures.explanation(explanation(first, last))
+    drawn = Drawn(figure, width)
+    words = "The walk ends here: what 'in' reads is no layer's output."
+    assert words in " ".join(drawn.texts)
+    [top] = [top for _, top, _, _, line in drawn.lines() if line.startswith("The walk ends here")]
+    assert top > max(m.y + m.h for m in drawn.maps)
+    assert [s["ended"] for s in figure.data["steps"]] == ["", last.ended]
+    assert figure.alt.endswith(words)
+    assert "walk ends" not in " ".join(Drawn(figures.explanation(explanation(first, first)), width).texts)
+
+
 def test_a_unit_that_does_not_fire_is_not_said_to_fire():
     found = attributions()
     negative = np.minimum(found.target_map, -0.1)

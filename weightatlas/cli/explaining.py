@@ -124,6 +124,8 @@ def _print_step(step: Mapping[str, Any], number: int) -> None:
         print_table(table, SPARED, "a wider terminal shows them")
     else:
         print("nothing pushed it")
+    if step["ended"]:
+        print(line(f"the walk ends here: {step['ended']}"))
 
 
 def _sum(step: Mapping[str, Any]) -> str:

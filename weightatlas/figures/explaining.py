@@ -97,7 +97,8 @@ def _step(part: Part, room: float, first: bool, spots: tuple[Spot, Spot]) -> Box
     head = _first(part, room) if first else _told(part, room, min(max(room * 0.2, FURTHER[0]), FURTHER[1]), spots[0])
     title = boxes.text(f"What pushed it in {step.attributions.source}", 14, "ink", bold=True, room=room)
     sources = pushing.rows(step, part.pictures, part.shown, room, spots[1])
-    return boxes.column([head, boxes.column([title, sources], GAP)], 1.6 * GAP)
+    last = [boxes.paragraph(line, room, LABEL_SIZE + 1) for line in reasons.end(step)]
+    return boxes.column([head, boxes.column([title, sources, *last], GAP)], 1.6 * GAP)
 
 
 def _first(part: Part, room: float) -> Box:

@@ -44,6 +44,11 @@ def trust(step: Step) -> list[str]:
     return lines
 
 
+def end(step: Step) -> list[str]:
+    """Why the walk ends at a step although more were asked for, as a sentence; none where it does not."""
+    return [f"The walk ends here: {step.ended}."] if step.ended else []
+
+
 def outcome(step: Step) -> str:
     """What the unit did where it is explained: it fired, or to what it came."""
     value = step.attributions.value
@@ -87,6 +92,7 @@ def alt(found: Explanation) -> str:
             f"{step.address} at {f.at} is {f.value:.4g} = {f.base:.4g} + {f.total:.4g} + {f.residual:.2g}; pushed up "
             f"by {up}; pushed down by {down}."
         )
+        told += end(step)
     return " ".join(told)
 
 
@@ -98,7 +104,7 @@ def data(step: Step, shown: Scales) -> dict[str, Any]:
     return {
         "target": step.address, "at": found.at, "source": found.source, "method": found.method, "value": found.value,
         "base": found.base, "total": found.total, "residual": found.residual, "error": found.error,
-        "alike": step.alike, "why": step.why, "instead": step.instead,
+        "alike": step.alike, "why": step.why, "instead": step.instead, "ended": step.ended,
         "names": [step.name(u) for u in units], "up": list(step.up), "down": list(step.down), "window": found.window,
         "contributions": found.by_unit[units],
         "weights": np.stack([m for m in maps if m is not None]) if units and step.weights else np.zeros(shape),

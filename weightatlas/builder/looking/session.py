@@ -190,8 +190,9 @@ class Session:
             source=ask.get("source"), method=ask.get("method", "auto"), k=ask.get("k", SOURCES), last=True,
             progress=self._go_on,
         )  # fmt: skip
-        source = source_layer(self.net, made.attributions)[0]
-        return {**step_of(made), "further": "" if source is None else maker(self.net, source).name}
+        source, _, ended = source_layer(self.net, made.attributions)
+        further = "" if source is None else maker(self.net, source).name
+        return {**step_of(made), "further": further, "ended": ended}
 
 
 def opened(order: dict[str, Any]) -> Network:

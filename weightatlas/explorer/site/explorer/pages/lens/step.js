@@ -20,8 +20,11 @@ export function stepSection(here, seen, steps, layer, { told = null, error = nul
   if (!told) return h("section", { class: "reason", "aria-busy": "true" }, head, h("p", { class: "note", role: "status" }, `following ${name} back …`));
   const shown = scales(told);
   return h("section", { class: "reason", data: { unit: name, at: told.at.join(","), method: told.method } }, head, equation(told), trust(told),
-    side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), told.up.length + told.down.length ? legends(told, shown) : null, rest(told));
+    side(here, steps, told, shown, "up", "Pushed it up"), side(here, steps, told, shown, "down", "Pushed it down"), told.up.length + told.down.length ? legends(told, shown) : null, rest(told), ended(told));
 }
+
+/** Why none of the sources can be explained in turn. What the server says of source= is chosen above. */
+const ended = (told) => (told.ended ? h("p", { class: "note ended" }, `The walk ends here: ${told.ended.split("; ")[0]}. Another source layer, chosen above, goes on.`) : null);
 
 function tools(here, seen, steps, told) {
   const step = steps.at(-1);
