@@ -292,8 +292,9 @@ def test_what_an_address_says_that_does_not_exist_is_told_in_a_sentence(visit, l
         (f"&of={LAST}&at=middle", f"at=middle ({LAST} has positions 0,0 to 6,6)"),
         (f"&step={step}&at=1,1", "at=1,1 (a step has its own position)"),
         ("&step=foo", f"step=foo (a step is like {form}"),
-        (f"&step={step}::foo", f"step={step}::foo (its method is none of exact, gradient"),
+        (f"&step={step}::foo", "the method foo of a step (there are exact, gradient"),
         (f"&step={LAST}:99999:0,0&step={step}", f"step={LAST}:99999:0,0 ({LAST} has units 0 to 319)"),
+        (f"&step={LAST}:1:9,9&step={step}", f"step={LAST}:1:9,9 ({LAST} has positions 0,0 to 6,6)"),
         (f"&step=nope:1:0,0&step={step}", "step=nope:1:0,0 (the network has no layer nope"),
         ("&overlay=maybe", "overlay=maybe (it is on or off)"),
         (f"&step={'x' * 500}", f"step={'x' * 60}… ("),
@@ -303,7 +304,18 @@ def test_what_an_address_says_that_does_not_exist_is_told_in_a_sentence(visit, l
         [words] = page.locator(".wrong").all_inner_texts()
         assert words.startswith(f"This address names what does not exist here: {told}"), bad
         assert words.endswith("; what is shown is the page without it.")
+        if step in bad:
+            assert explained(page, f"{LAST}:1", "2,2").get_attribute("data-method") == "exact"
+            assert page.locator(".trail").count() == 0  # of two steps only one exists
     looked_at(page)
+    for bad, told in (
+        (f"&step={LAST}:1:9,9", f"there is no {LAST}:1 at (9, 9): {LAST} has positions 0,0 to 6,6"),
+        (f"&step={LAST}:999:2,2", f"there is no {LAST}:999 at (2, 2): {LAST} has units 0 to 319"),
+        ("&step=nope:1:2,2", "there is no nope:1 at (2, 2): the network has no layer nope"),
+    ):  # what is asked for itself
+        page.goto(f"{start}{bad}")
+        page.get_by_text("This cannot be shown").wait_for()
+        assert told in page.locator("main").inner_text()
     page.goto(f"{start}&layer=nope&step=foo&at=2,99")
     page.wait_for_selector(".most")
     [words] = page.locator(".wrong").all_inner_texts()

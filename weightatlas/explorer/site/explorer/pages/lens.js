@@ -10,7 +10,7 @@ import { activationWords, layerOf, most, numbersOf, placeWords, seenPicture } fr
 import { stepSection } from "./lens/step.js";
 import { stepsIn, trail, withSteps } from "./lens/steps.js";
 import { classes, unitList } from "./lens/units.js";
-import { placeIn, wrongs } from "./lens/wrong.js";
+import { checked, existing, placeIn, wrongs } from "./lens/wrong.js";
 import { another, without, zone } from "./lens/zone.js";
 
 const TITLE = "On an image";
@@ -36,8 +36,8 @@ const lead = () => note("What the network saw (activations), how it computes (we
 async function shown(here, seen) {
   const { live, params } = here;
   const image = seen.image;
-  const steps = stepsIn(params);
-  const step = steps.at(-1);
+  const steps = existing(stepsIn(params), seen);
+  const step = checked(steps.at(-1), seen);
   const of = known(seen, params.get("of") ?? firstOf(here, seen));
   const at = step ? null : placeIn(params.get("at"), of);
   const layer = step ? known(seen, step.layer) : of;

@@ -1,9 +1,10 @@
 /** What an address says that does not exist, told in one sentence: else another view would be taken for the one that was meant. */
 
-import { CARRIED } from "../../addresses.js";
+import { CARRIED, addressOf } from "../../addresses.js";
 import { h } from "../../dom.js";
+import { Missing } from "../../reading.js";
 import { layerOf } from "../../seen.js";
-import { METHODS, parsedStep } from "./steps.js";
+import { METHODS, parsedStep, writtenStep } from "./steps.js";
 
 const READ = new Set(["lens", "of", "at", "step", "overlay", ...CARRIED]);
 const STEP = "step=LAYER:UNIT:Y,X:SOURCE:METHOD";
@@ -19,9 +20,10 @@ export function placeIn(text, { rows, columns }) {
 
 /** @param of the layer whose units are listed, as layerOf gives it; null if nothing is wrong */
 export function wrongs({ params }, seen, of) {
-  const found = [...params].map(([name, value]) => [name, value, why(name, value, params, seen, of)]).filter(([, , words]) => words);
+  const parts = [...params].map(([name, value]) => [`${cut(name)}=${cut(value)}`, why(name, value, params, seen, of)]).filter(([, words]) => words);
+  const found = [...parts, ...params.getAll("step").map(methodWords).filter(Boolean)];
   if (!found.length) return null;
-  const told = found.map(([name, value, words]) => `${cut(name)}=${cut(value)} (${words})`).join(", ");
+  const told = found.map(([part, words]) => `${part} (${words})`).join(", ");
   return h("p", { class: "error wrong", role: "status" }, `This address names what does not exist here: ${told}; what is shown is the page without ${found.length > 1 ? "these" : "it"}.`);
 }
 
@@ -35,8 +37,10 @@ function why(name, value, params, seen, of) {
 
 function atWords(value, params, of) {
   if (params.getAll("step").some(parsedStep)) return "a step has its own position";
-  return placeIn(value, of) ? "" : `${of.name} has positions 0,0 to ${of.rows - 1},${of.columns - 1}`;
+  return placeIn(value, of) ? "" : positions(of);
 }
+
+const positions = ({ name, rows, columns }) => `${name} has positions 0,0 to ${rows - 1},${columns - 1}`;
 
 function stepWords(value, seen) {
   const step = parsedStep(value);
@@ -44,8 +48,23 @@ function stepWords(value, seen) {
   const layer = layerOf(seen, step.layer);
   if (!layer) return `the network has no layer ${cut(step.layer)} whose units can be told apart`;
   if (step.unit >= layer.units) return `${layer.name} has units 0 to ${layer.units - 1}`;
-  const method = value.split(":")[4]; // layers and sources are encoded, so that they hold no colon
-  return method && !Object.hasOwn(METHODS, method) ? `its method is none of ${Object.keys(METHODS).join(", ")}` : "";
+  return placeIn(step.at.join(","), layer) ? "" : positions(layer);
+}
+
+/** What is wrong with the method of a step that is shown all the same, by the method that fits; null if nothing is. */
+function methodWords(value) {
+  const method = parsedStep(value) && value.split(":")[4]; // layers and sources are encoded, so that they hold no colon
+  return method && !Object.hasOwn(METHODS, method) ? [`the method ${cut(method)} of a step`, `there are ${Object.keys(METHODS).join(", ")}`] : null;
+}
+
+/** The steps without those on the way that do not exist; the last one is what is asked for. */
+export const existing = (steps, seen) => steps.filter((step, i) => i === steps.length - 1 || !stepWords(writtenStep(step), seen));
+
+/** The step that is asked for, if it exists. Throws what is wrong with it. */
+export function checked(step, seen) {
+  const words = step && stepWords(writtenStep(step), seen);
+  if (words) throw new Missing(`there is no ${addressOf(step.layer, step.unit)} at (${step.at.join(", ")}): ${words}`);
+  return step;
 }
 
 const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
