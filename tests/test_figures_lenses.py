@@ -442,10 +442,10 @@ def test_positions_are_framed_in_crops_that_do_not_tell_them(shape):
 
 
 def test_the_examples_of_a_case_are_those_with_most_of_it_the_strongest_first():
-    assert figures.most_of(cases(), 0, 3) == [0, 2, 3]
-    assert figures.most_of(cases(), 1, 9) == [1, 4, 3, 2]
+    assert cases().most_of(0, 3) == [0, 2, 3]
+    assert cases().most_of(1, 9) == [1, 4, 3, 2]
     with pytest.raises(ArgumentError, match="no case 2"):
-        figures.most_of(cases(), 2, 1)
+        cases().most_of(2, 1)
     broken = dataclasses.replace(cases(), cases=np.full((2, 5, 3, 3), np.nan, np.float32))
     with pytest.raises(WeightValuesError):
         figures.gradient_cases(broken)

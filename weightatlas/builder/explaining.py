@@ -177,5 +177,4 @@ def centres(layer: Layer) -> tuple[float, ...]:
     field = layer.receptive_field
     if field is None:
         return ()
-    middle = [o + (s - 1) / 2 for o, s in zip(field.offset, field.size, strict=True)]
-    return (*middle, *field.stride)
+    return (*(c - 0.5 for c in field.centre()), *field.stride)  # pixels are where their middles are

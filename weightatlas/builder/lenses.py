@@ -144,7 +144,7 @@ def _cut(
     layer, made, cells = studio.net.layers[found.target], {}, {}
     for case in range(len(found.cases)):
         made[case], cells[case] = [], []
-        for row in figures.most_of(found, case, CROPS):
+        for row in found.most_of(case, CROPS):
             seen = from_input(photos.tensor(studio.net, [int(found.images[row])]), spec)[0]
             top, left, bottom, right = lens.box(layer, found.places[row].tolist(), spec.grid)
             made[case].append(seen[top:bottom, left:right].copy())

@@ -7,7 +7,6 @@ from .activating import pooled as pooled
 from .banding import banding_plot as banding_plot
 from .cancelling import pathways as pathways
 from .casing import gradient_cases as gradient_cases
-from .casing import most_of as most_of
 from .casing import strongest_in as strongest_in
 from .connecting import Strength as Strength
 from .connecting import connection as connection

@@ -7,7 +7,6 @@ from itertools import chain, repeat
 
 import numpy as np
 
-from ..errors import ArgumentError
 from ..records import GradientCases, checked_count
 from . import boxes, cards, layout
 from .boxes import Box, Picture
@@ -43,7 +42,7 @@ def gradient_cases(
         found: from :func:`weightatlas.gradient_cases`.
         images: feature visualizations of the target and of the source's units.
         crops: of each case, by its place: uint8 ``[h, w, C]`` of the examples with most of it, most first; see
-            :func:`most_of`.
+            :meth:`~weightatlas.GradientCases.most_of`.
         k: source units of each case.
         channel_names: of the crops, and of the source units where the source is the image.
         palette: ``"classic"`` (red excites, blue inhibits) or ``"colorblind"`` (orange, blue).
@@ -95,7 +94,7 @@ def gradient_cases(
         alt=" ".join(_words(found, n, chosen) for n, chosen in enumerate(units)),
         data={
             "shares": found.shares, "units": [list(u) for u in units], "maps": maps, "alike": found.alike,
-            "examples": [most_of(found, n, len(shots.get(n, [])) or 1) for n in range(len(found.cases))], **drawn.data,
+            "examples": [found.most_of(n, len(shots.get(n, [])) or 1) for n in range(len(found.cases))], **drawn.data,
         },
     )  # fmt: skip
 
@@ -118,22 +117,6 @@ def strongest_in(found: GradientCases, case: int, k: int) -> list[int]:
     power = np.square(found.cases[case], dtype=np.float64).sum(axis=(1, 2))
     order = np.argsort(-power, kind="stable")[:k]
     return [int(u) for u in order if power[u] > 0]
-
-
-def most_of(found: GradientCases, case: int, count: int) -> list[int]:
-    """Places of the examples in which a case has most of the gradient, most first.
-
-    An example's share of a case is its loading times the case's norm, over the sum of these.
-    """
-    if not 0 <= case < len(found.cases):
-        raise ArgumentError(f"there is no case {case}; there are 0 … {len(found.cases) - 1}")
-    norms = np.linalg.norm(found.cases.reshape(len(found.cases), -1).astype(np.float64), axis=1)
-    parts = found.loadings * norms
-    whole = parts.sum(axis=1)
-    share = parts[:, case] / np.where(whole > 0, whole, 1)
-    # among those that are wholly of one case, the strongest gradient first
-    order = sorted(range(len(share)), key=lambda n: (-round(float(share[n]), 2), -float(parts[n, case])))
-    return [n for n in order[:count] if share[n] > 0]
 
 
 def _case(

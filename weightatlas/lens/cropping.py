@@ -34,9 +34,7 @@ def box(
         return 0, 0, grid[0], grid[1]
     ends = []
     for axis in (0, 1):
-        start = place[axis] * field.stride[axis] + field.offset[axis]
-        wide = max(field.size[axis], least)
-        middle = start + field.size[axis] / 2
+        wide, middle = max(field.size[axis], least), field.centre(place)[axis]
         first = min(max(round(middle - wide / 2), 0), grid[axis] - 1)
         last = min(max(round(middle + wide / 2), first + 1), grid[axis])
         ends.append((first, last))
@@ -53,8 +51,7 @@ def cell(layer: Layer, place: Sequence[int], grid: tuple[int, int], least: float
         return ()
     found = []
     for axis, first, size in ((0, top, bottom - top), (1, left, right - left)):
-        middle = place[axis] * field.stride[axis] + field.offset[axis] + field.size[axis] / 2
-        found.append(((middle - field.stride[axis] / 2 - first) / size, field.stride[axis] / size))
+        found.append(((field.centre(place)[axis] - field.stride[axis] / 2 - first) / size, field.stride[axis] / size))
     return found[0][0], found[1][0], found[0][1], found[1][1]
 
 

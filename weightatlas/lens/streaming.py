@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..network import Network
 from ..records import Layer
+from . import grids
 from .histograms import Histogram, histogram
 from .taps import run_until, stop, tapped
 
@@ -182,11 +183,8 @@ def as_maps(output: Tensor, axes: tuple[str, ...]) -> Tensor:
     """
     inner = [i for i, a in enumerate(axes) if i and a != "C"]
     known = all(axes[i] in ("y", "x") for i in inner) and len({axes[i] for i in inner}) == len(inner)
-    rows = [i for i in inner if axes[i] == "y"] if known else []
-    columns = [i for i in inner if i not in rows]
-    maps = output.permute([0, axes.index("C"), *rows, *columns])
-    height = maps.shape[2] if rows else 1
-    return maps.reshape(*maps.shape[:2], height, -1).to("cpu", torch.float32, copy=True).contiguous()
+    ordered = axes if known else tuple("?" if a == "y" else a for a in axes)
+    return grids.as_maps(output, ordered).to("cpu", torch.float32, copy=True).contiguous()
 
 
 def _summed(layer: str, values: Tensor, width: int, numbers: Sequence[int], k: int, histograms: bool) -> Activity:

@@ -71,9 +71,22 @@ class GradientCases(Record):
         return np.einsum("n,nk,kihw->nihw", self.lengths, self.loadings, self.cases, optimize=True)
 
     def most_of(self, case: int, count: int = 4) -> list[int]:
-        """Rows of the examples in which a case has the largest part, most first; only those that have some of it."""
-        order = np.argsort(-self.loadings[:, case], kind="stable")[:count]
-        return [int(n) for n in order if self.loadings[n, case] > 0]
+        """Rows of the examples in which a case has most of the gradient, most first; only those that have some of it.
+
+        An example's share of a case is its loading times the case's norm, over the sum of these.
+
+        Raises:
+            ArgumentError: for a case that does not exist.
+        """
+        if not 0 <= case < len(self.cases):
+            raise ArgumentError(f"there is no case {case}; there are 0 … {len(self.cases) - 1}")
+        norms = np.linalg.norm(self.cases.reshape(len(self.cases), -1).astype(np.float64), axis=1)
+        parts = self.loadings * norms
+        whole = parts.sum(axis=1)
+        share = parts[:, case] / np.where(whole > 0, whole, 1)
+        # among those that are wholly of one case, the strongest gradient first
+        order = sorted(range(len(share)), key=lambda n: (-round(float(share[n]), 2), -float(parts[n, case])))
+        return [n for n in order[:count] if share[n] > 0]
 
     def __repr__(self) -> str:
         k, _, h, w = self.cases.shape

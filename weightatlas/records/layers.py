@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ class ReceptiveField:
     size: tuple[float, float]
     stride: tuple[float, float]
     offset: tuple[float, float]
+
+    def centre(self, place: Sequence[int] = (0, 0)) -> tuple[float, float]:
+        """The middle (y, x) of what a position sees, in pixels from the upper left corner of the first one."""
+        y, x = (place[a] * self.stride[a] + self.offset[a] + self.size[a] / 2 for a in (0, 1))
+        return y, x
 
 
 @dataclass(frozen=True)

@@ -233,9 +233,7 @@ def watched(net: Network) -> list[Layer]:
 def centres(layer: Layer) -> list[float] | None:
     """(y, x, dy, dx) in pixels: what position (0, 0) sees is centred at (y, x), its neighbours' dy and dx further."""
     field = layer.receptive_field
-    if field is None:
-        return None
-    return [*(field.offset[axis] + field.size[axis] / 2 for axis in (0, 1)), *field.stride]
+    return None if field is None else [*field.centre(), *field.stride]
 
 
 def _listed(top: Sequence[tuple[int, float, tuple[int, int]]]) -> list[list[Any]]:
