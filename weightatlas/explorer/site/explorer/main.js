@@ -5,6 +5,7 @@ import { Atlas, Missing } from "./atlas.js";
 import { h, say } from "./dom.js";
 import { dropping } from "./dropping.js";
 import { header } from "./header.js";
+import { holding } from "./holding.js";
 import { keyboard } from "./keyboard.js";
 import { Live } from "./live.js";
 import { note } from "./parts.js";
@@ -63,7 +64,7 @@ function go(href, { same = false, replace = false } = {}) {
 async function show({ same = false, scroll = null } = {}) {
   const own = ++turnNumber;
   const here = context();
-  const held = same ? holding() : null;
+  const held = same ? holding(main) : null;
   const late = setTimeout(() => own === turnNumber && main.setAttribute("aria-busy", "true"), 150);
   let made;
   atlas.troubles = [];
@@ -103,21 +104,6 @@ function printed() {
   const own = current.depends ? current.depends() : atlas.manifest.sha256;
   const tiles = [...main.querySelectorAll("[data-unit]")].map(({ dataset: { unit } }) => parsedUnit(unit)).filter(Boolean);
   return JSON.stringify([own, tiles.map(({ layer, unit }) => atlas.picture(layer, unit)?.recipe ?? null)]);
-}
-
-/** Notes where the reader is and what is unfolded; the function that is returned brings it back on the page drawn anew. */
-function holding() {
-  const { activeElement: focus } = document;
-  const key = focus?.dataset?.key;
-  const selector = key ? `[data-key="${CSS.escape(key)}"]` : focus?.matches("main a[href]") ? `main a[href="${CSS.escape(focus.getAttribute("href"))}"]` : null;
-  const place = selector ? [...document.querySelectorAll(selector)].indexOf(focus) : -1;
-  const folds = [...main.querySelectorAll("details")];
-  const open = folds.map((one) => one.open);
-  return () => {
-    const now = [...main.querySelectorAll("details")];
-    if (now.length === folds.length) now.forEach((one, i) => open[i] && (one.open = true));
-    if (place >= 0) document.querySelectorAll(selector)[place]?.focus({ preventScroll: true });
-  };
 }
 
 const busy = () => {

@@ -3,6 +3,7 @@
 import { addressOf } from "../addresses.js";
 import { Missing } from "../atlas.js";
 import { h } from "../dom.js";
+import { holding } from "../holding.js";
 import { Gone, asked, seen as seenOn, soon } from "../images.js";
 import { short } from "../numbers.js";
 import { choice, facts, legend, note, to, unitPicture } from "../parts.js";
@@ -73,7 +74,9 @@ function later(promise, place, made, here) {
   const put = (done) => {
     if (!place.isConnected) return;
     if (done.error instanceof Gone) return here.rerender();
+    const held = holding(document.getElementById("main"));
     place.replaceWith(made(done));
+    held();
   };
   promise.then((told) => put({ told }), (error) => put({ error }));
 }
