@@ -1,15 +1,20 @@
-"""What a network is: specifications as data, the modules we bring, and readers of weight files."""
+"""What a network is: specifications as data, the modules we bring, adapters to libraries, readers of weight files."""
 
 from __future__ import annotations
 
 import importlib
 
 from ..errors import unknown_name
+from .opened import RANDOM as RANDOM
+from .opened import Opened as Opened
+from .spec import ArticleFigure as ArticleFigure
 from .spec import InputSpec as InputSpec
 from .spec import ModelSpec as ModelSpec
 
 #: Networks that load by name, and the file of each one's family.
-FAMILIES = {"efficientnet_lite0": "efficientnet_lite"}
+FAMILIES = {"efficientnet_lite0": "efficientnet_lite", "inceptionv1": "inceptionv1"}
+#: What stands before the colon where another library's networks are meant, and the file of each one's adapter.
+ADAPTERS = {"timm": "timm", "torchvision": "torchvision", "hf": "huggingface", "onnx": "onnx"}
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -19,6 +24,30 @@ def model_spec(name: str) -> ModelSpec:
         UnknownNameError: with the names there are.
     """
     if name not in FAMILIES:
-        hint = "A path to a .safetensors, .pth or .pt file, or a torch module, loads as well"
+        hint = (
+            f"{', '.join(f'{prefix}:NAME' for prefix in ADAPTERS)}, a path to a .safetensors, .pth or .pt file, or a "
+            "torch module, loads as well"
+        )
         raise unknown_name("model", name, FAMILIES, hint=hint)
     return importlib.import_module(f".{FAMILIES[name]}", __package__).SPEC
+
+
+def adapted(source: str) -> tuple[str, str] | None:
+    """The adapter and the name of another library's network, ``timm:resnet18``; ``None`` for anything else."""
+    prefix, colon, name = source.partition(":")
+    return (prefix, name) if colon and prefix in ADAPTERS else None
+
+
+def open_adapted(prefix: str, name: str, weights: str | None) -> Opened:
+    """Another library's network.
+
+    Args:
+        prefix: one of :data:`ADAPTERS`.
+        name: what the library calls it.
+        weights: a file's path, :data:`RANDOM`, or ``None`` for those that the library brings.
+
+    Raises:
+        MissingPackageError: if the library is missing or broken, with the command that installs it.
+        UnknownNameError, LoadError, ArgumentError: as the adapter says.
+    """
+    return importlib.import_module(f".adapters.{ADAPTERS[prefix]}", __package__).open_network(name, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import warnings
@@ -28,10 +29,18 @@ class Checkpoint:
     Args:
         tensors: by name, in the file's order.
         notes: what was unwrapped or skipped, one sentence each.
+        file: its name and SHA-256, ``"NAME sha256:HEX"``.
     """
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
+    file: str = ""
+
+
+def file_hash(path: Path) -> str:
+    """The name and SHA-256 of a file as provenance tells them, ``"NAME sha256:HEX"``."""
+    with path.open("rb") as content:
+        return f"{path.name} sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -52,7 +61,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors":  # such files are sorted by name as text: put 10 after 9
         tensors = dict(sorted(tensors.items(), key=lambda item: _natural(item[0])))
         notes += ("layers are in order of their names; the file does not tell the order of execution",)
-    return Checkpoint(tensors, notes)
+    return Checkpoint(tensors, notes, file_hash(path))
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

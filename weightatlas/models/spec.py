@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+
+    from .checkpoint import Checkpoint
 
 Resize = Literal["crop", "stretch", "exact"]
 
@@ -116,6 +118,21 @@ def _per_channel(name: str, value: Any, count: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
+class ArticleFigure:
+    """What a figure of "Visualizing Weights" shows of a network, for networks that the article itself shows.
+
+    Args:
+        target: a layer's or a unit's name, as :func:`weightatlas.figure` takes it.
+        options: what else that figure is made from, by the same names.
+        why: where the choice comes from, as part of a sentence.
+    """
+
+    target: str | None
+    options: Mapping[str, Any]
+    why: str
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A network that can be loaded by name.
 
@@ -123,16 +140,25 @@ class ModelSpec:
         name: what users write.
         input: what it takes in.
         build: makes the module, untrained.
-        find_weights: the path of the published weights on this machine; raises if they are not installed.
+        find_weights: the path of the published weights on this machine, downloaded first if need be; raises if they
+            cannot be had.
+        find_here: the same if they are already on this machine, else ``None``; asks no network.
+        read: the tensors of a file, in whatever format the weights circulate in.
         rename: brings a state dict in any form in which the weights circulate to the module's own names.
         license: of the weights.
         source: where the weights come from, in words.
+        size: of their file in bytes, about.
+        article: what the method article's figures show, by their names there, if it is this network that they show.
     """
 
     name: str
     input: InputSpec
     build: Callable[[], torch.nn.Module]
     find_weights: Callable[[], Path]
+    find_here: Callable[[], Path | None]
+    read: Callable[[Path], Checkpoint]
     rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
     license: str
     source: str
+    size: int
+    article: Mapping[str, ArticleFigure] | None = None

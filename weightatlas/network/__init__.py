@@ -1,10 +1,10 @@
 """Opening networks: a module with its input specification, its layers, and what they can see."""
 
+from ..models.memory import memory_free as memory_free
 from .addresses import place as place
 from .addresses import unit_place as unit_place
 from .images import from_input as from_input
 from .loading import load as load
-from .memory import memory_free as memory_free
 from .network import Network as Network
 from .network import package_version as package_version
 from .observe import INPUT as INPUT

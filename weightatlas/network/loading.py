@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
-from ..models import FAMILIES, InputSpec, ModelSpec, model_spec
+from ..models import FAMILIES, RANDOM, InputSpec, ModelSpec, Opened, adapted, model_spec, open_adapted
 from ..models.checkpoint import SUFFIXES, read_checkpoint
+from ..models.fitting import fill
+from ..models.opened import UNTRAINED
 from .network import Network
 
 #: Image size that is tried when nobody says which; most image networks were trained on it.
@@ -23,12 +25,15 @@ def load(
     """A :class:`Network` from a model's name, a torch module, or a file of weights.
 
     Args:
-        source: ``"efficientnet_lite0"``; any ``torch.nn.Module``; or the path of a ``.safetensors``, ``.pth`` or
-            ``.pt`` file. A module stays the caller's: it is neither copied nor changed. A file alone has no
-            architecture, so its layers are its weight tensors: direct weights, factorization and banding work.
+        source: ``"efficientnet_lite0"`` or ``"inceptionv1"``; another library's network, ``"timm:resnet18"``,
+            ``"torchvision:resnet18"``, ``"hf:REPOSITORY or folder"``, ``"onnx:FILE"``; any ``torch.nn.Module``; or the
+            path of a ``.safetensors``, ``.pth`` or ``.pt`` file. A module stays the caller's: it is neither copied nor
+            changed. A file alone has no architecture, so its layers are its weight tensors: direct weights,
+            factorization and banding work. ``weightatlas models`` lists what there is.
         input: what a module takes in. Without it, a module that begins with one 2-d convolution gets the channels
             from there, 224 × 224 pixels and values 0 … 1, and a warning says so.
-        weights: for a name, a file of weights to use instead of the published ones.
+        weights: for a name, a file of weights to use instead of the published ones, or ``"random"`` for those that
+            training begins with.
 
     Returns:
         The network. A module is run once on an example when ``.layers`` is first read, or at once if ``input`` is
@@ -36,9 +41,10 @@ def load(
 
     Raises:
         UnknownNameError: for a name that is neither a model nor a file.
-        LoadError: for a file that cannot be read, or weights that do not fit the model.
+        LoadError: for a file that cannot be read, weights that do not fit the model, or weights that cannot be
+            downloaded.
         ArgumentError: for arguments that do not go together.
-        MissingPackageError: if the published weights are not installed.
+        MissingPackageError: if the library or the package that has the network is missing or broken.
 
     Example:
         >>> import torch, weightatlas as wa
@@ -56,48 +62,48 @@ def load(
         return _from_module(source, input)
     if not isinstance(source, str | Path):
         raise ArgumentError(f"load takes a name, a path or a torch module, not a {type(source).__name__}")
+    known = adapted(source) if isinstance(source, str) else None
+    if known is not None:
+        return _network(open_adapted(*known, None if weights is None else str(weights)), str(source), input, weights)
     path = Path(source)
     # a folder of the same name, such as an atlas, does not hide a model
     if isinstance(source, Path) or (source not in FAMILIES and (path.suffix in SUFFIXES or path.exists())):
         if input is not None or weights is not None:
             raise ArgumentError(f"{path} alone is a checkpoint; input= and weights= go with a module or a name")
         checkpoint = read_checkpoint(path)
-        return Network(path.name, None, None, checkpoint.tensors, checkpoint.notes)
-    return _from_spec(model_spec(source), input, weights)
+        return Network(path.name, None, None, checkpoint.tensors, checkpoint.notes, checkpoint.file)
+    return _network(_opened(model_spec(source), weights), source, input, weights)
 
 
-def _from_spec(spec: ModelSpec, input: InputSpec | None, weights: str | Path | None) -> Network:
-    path = Path(weights) if weights is not None else spec.find_weights()
-    checkpoint = read_checkpoint(path)
-    module = spec.build().eval().requires_grad_(False)
-    _fill(module, spec.rename(checkpoint.tensors), path, spec.name)
-    notes = checkpoint.notes + ((f"weights from {path.name}",) if weights is not None else ())
-    network = Network(spec.name, module, input or spec.input, dict(module.state_dict()), notes)
+def _opened(spec: ModelSpec, weights: str | Path | None) -> Opened:
+    """A network that we bring ourselves, with the published weights, a file's, or random ones."""
+    if weights == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = spec.build()
+        notes, file = (UNTRAINED,), ""
+    else:
+        path = Path(weights) if weights is not None else spec.find_weights()
+        checkpoint = spec.read(path)
+        module = spec.build()
+        fill(module, spec.rename(checkpoint.tensors), path, spec.name)
+        notes, file = checkpoint.notes, checkpoint.file
+        notes += (f"weights from {path.name}",) if weights is not None else ()
+    module = module.eval().requires_grad_(False)
+    return Opened(spec.name, module, spec.input, dict(module.state_dict()), notes, file)
+
+
+def _network(opened: Opened, source: str, input: InputSpec | None, weights: str | Path | None) -> Network:
+    """What was opened by name, with the way to open it again."""
+    if input is not None and opened.module is None:
+        raise ArgumentError(f"{source} has weights but no module that takes an input; input= goes with one that has")
+    found = Network(
+        opened.name, opened.module, input or opened.input, opened.tensors, opened.notes, opened.file, opened.layers
+    )
     if input is None:
-        network.origin = (spec.name, None if weights is None else str(path.absolute()))
-    return network
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
-    """Loads a state dict, telling exactly what does not fit."""
-    own = module.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or extra or shapes:
-        parts = []
-        for what, keys in (("lacks", missing), ("has too many", extra)):
-            if keys:
-                parts.append(f"{what} {len(keys)} ({', '.join(keys[:3])}{' …' if len(keys) > 3 else ''})")
-        if shapes:
-            key = shapes[0]
-            parts.append(f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}")
-        raise LoadError(f"{path.name} does not fit {name}: it {'; it '.join(parts)}")
-    foreign = [k for k, v in state.items() if v.is_quantized or (own[k].is_floating_point() != v.is_floating_point())]
-    if foreign:
-        key = foreign[0]
-        raise LoadError(f"{path.name} does not fit {name}: {key} is {state[key].dtype}; dequantise the weights first")
-    module.load_state_dict(state, strict=False)
+        file = None if weights is None else weights if weights == RANDOM else str(Path(weights).absolute())
+        found.origin = (opened.source or source, None if file is None else str(file))
+    return found
 
 
 def _from_module(module: nn.Module, input: InputSpec | None) -> Network:

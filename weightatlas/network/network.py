@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..models import InputSpec
-from ..records import LayerTable, Provenance, Statistics
+from ..records import Layer, LayerTable, Provenance, Statistics
 from .images import to_input
 from .observe import Observation, observe
 from .table import checkpoint_table, module_table
@@ -43,6 +43,8 @@ class Network:
         input: what it takes in; ``None`` for a checkpoint.
         tensors: all weights by name.
         notes: what was assumed or unwrapped while loading.
+        file: the name and SHA-256 of the file of weights, ``"NAME sha256:HEX"``; empty if there is no such file.
+        told: the layers of a network without a module, where its file tells them.
         measured: what :func:`weightatlas.measure` found out; ``None`` until then. May be set from a saved file.
         origin: the name and the file of weights (``None`` for the published ones) by which :func:`weightatlas.load`
             gives it again, on another machine as well; ``None`` for modules and changed inputs.
@@ -55,8 +57,11 @@ class Network:
         input: InputSpec | None,
         tensors: dict[str, Tensor],
         notes: tuple[str, ...] = (),
+        file: str = "",
+        told: tuple[Layer, ...] = (),
     ) -> None:
         self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
+        self.file, self.told = file, told
         self.measured: Statistics | None = None
         self.origin: tuple[str, str | None] | None = None
         self._hashed: tuple[Any, str] | None = None
@@ -77,6 +82,8 @@ class Network:
         Raises:
             LoadError: if the module's forward fails on an example of the input's shape.
         """
+        if self.told:
+            return LayerTable(list(self.told), self.name, self.notes)
         if self.module is None:
             return checkpoint_table(self.tensors, self.name, self.notes)
         return module_table(self.observation, self.name, self.notes)
@@ -116,7 +123,7 @@ class Network:
     @property
     def provenance(self) -> Provenance:
         """What every result of this network carries."""
-        return Provenance(self.name, self.weights_hash, package_version(), self.notes)
+        return Provenance(self.name, self.weights_hash, package_version(), self.notes, self.file)
 
     def preprocess(self, images: Any) -> Tensor:
         """Images as the network takes them.

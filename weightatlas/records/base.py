@@ -39,12 +39,15 @@ class Provenance:
         weights_hash: SHA-256 (hex) over names, types, shapes and bytes of all its weights; empty if there are none.
         package_version: of weightatlas.
         notes: everything that was assumed, left out or replaced on the way, one sentence each.
+        file: the name and SHA-256 (hex) of the file that the weights were read from, ``"NAME sha256:HEX"``; empty
+            where they come from a module, or from more than one file.
     """
 
     model: str = ""
     weights_hash: str = ""
     package_version: str = ""
     notes: tuple[str, ...] = ()
+    file: str = ""
 
     def noting(self, *notes: str) -> Provenance:
         """The same provenance with more notes."""

@@ -57,7 +57,7 @@ class Source:
     @classmethod
     def whole(cls, net: Network) -> Source:
         """The source of a network that travels with all its weights."""
-        bare = Network(net.name, net.module, net.input, net.tensors, net.notes)
+        bare = Network(net.name, net.module, net.input, net.tensors, net.notes, net.file, net.told)
         return cls(None, bare)
 
     def open(self, weights_hash: str) -> Network:
