@@ -45,4 +45,5 @@ class MaxPool2dSame(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``[N, C, H, W]`` to ``[N, C, ⌈H / stride⌉, ⌈W / stride⌉]``."""
-        return super().forward(_padded(input, self.kernel_size, self.stride, self.dilation, -math.inf))
+        padded = _padded(input, self.kernel_size, self.stride, self.dilation, -math.inf)
+        return functional.max_pool2d(padded, self.kernel_size, self.stride, dilation=self.dilation)
