@@ -64,11 +64,12 @@ def installed(name: str) -> str:
 def _what_to_do(name: str, error: Exception) -> str:
     """Why a library does not load, and the command that helps."""
     package = DISTRIBUTIONS.get(name, name)
-    missing = [e.name.partition(".")[0] for e in _chain(error) if isinstance(e, ModuleNotFoundError) and e.name]
-    if name in missing and not installed(name):
+    missing = [e.name for e in _chain(error) if isinstance(e, ModuleNotFoundError) and e.name]
+    if name in missing:
         return f"the package {package} is not installed: pip install {package}"
-    if missing and missing[-1] != name:  # pip brings what an installed package lacks
-        return f"{_titled(name)} needs the package {missing[-1]}, which is not installed: pip install {package}"
+    lacks = missing[-1].partition(".")[0] if missing else name
+    if lacks != name:  # pip brings what an installed package lacks
+        return f"{_titled(name)} needs the package {lacks}, which is not installed: pip install {package}"
     culprit = next((n for n in _walked(error) if n in COMPILED), name)
     inside = "" if culprit == name else f", because {_titled(culprit)}, which it imports, does not"
     if culprit in COMPILED:
