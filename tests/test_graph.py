@@ -201,6 +201,12 @@ class TestEveryLayerIsANode:
         for name in ("pair", "named", "nested"):  # the first tensor stands for several
             assert graph.node(name) is graph.node(f"{name}.a") is not graph.node(f"{name}.b")
 
+    def test_a_module_with_two_names_is_one_layer_that_is_called_twice(self) -> None:
+        twin = S(conv(padding=1), nn.ReLU(inplace=True))
+        net = load(Fn(lambda m, x: m.after(m.b(m.a(x) + x)), a=twin, b=twin, after=conv()).eval())
+        assert check(net) == {"", "a", "a.0", "a.1", "a#2", "a.0#2", "a.1#2", "after"}
+        assert capture(net).node("a#2") is not capture(net).node("a")
+
     def test_what_shares_memory_goes_on_sharing_it(self) -> None:
         net = load(Aliased().eval())
         check(net)

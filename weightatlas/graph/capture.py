@@ -79,16 +79,18 @@ class _Marker:
     """Forward hooks that mark every module's output."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.names = {m: n for n, m in module.named_modules()}
+        # torch.export calls stand-ins for modules where one of them has two names; they share what the module holds
+        self.names = {id(vars(m)): n for n, m in module.named_modules()}
         self.owners: list[str] = []
         self.stack: list[str] = []
-        self._count: dict[nn.Module, int] = {}
+        self._count: dict[str, int] = {}
         self._mark = _mark_operator()
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """Before a call."""
-        self._count[module] = nth = self._count.get(module, 0) + 1
-        self.stack.append(self.names[module] + (f"#{nth}" if nth > 1 else ""))
+        name = self.names[id(vars(module))]
+        self._count[name] = nth = self._count.get(name, 0) + 1
+        self.stack.append(name + (f"#{nth}" if nth > 1 else ""))
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         """After a call: its first tensor is marked."""
@@ -114,8 +116,8 @@ def _captured(module: nn.Module, shape: tuple[int, ...]) -> Graph:
     example = torch.zeros((BATCH, *shape), dtype=first.dtype, device=first.device)
     marker = _Marker(module)
     with evaluating(module), _quiet(), torch.no_grad():
-        handles = [m.register_forward_pre_hook(marker.enter) for m in marker.names]
-        handles += [m.register_forward_hook(marker.leave) for m in marker.names]
+        handles = [m.register_forward_pre_hook(marker.enter) for m in module.modules()]
+        handles += [m.register_forward_hook(marker.leave) for m in module.modules()]
         try:
             exported = torch.export.export(
                 module, (example,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False
