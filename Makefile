@@ -17,11 +17,12 @@ demo-explorer: $(DEMO)/photos
 	@$(BIN)/weightatlas open efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos
 
 demo-beside: $(DEMO)/photos
-	@echo "in two minutes there are $(DEMO)/index.html, $(DEMO)/article/index.html and $(DEMO)/explain.svg as well ($(DEMO)/pages.log)"
+	@echo "in two minutes there are $(DEMO)/index.html, $(DEMO)/own/index.html, $(DEMO)/explain.svg and $(DEMO)/article/index.html as well ($(DEMO)/pages.log)"
 	@$(MAKE) --no-print-directory demo-pages > $(DEMO)/pages.log 2>&1 || echo "pages were not finished: see $(DEMO)/pages.log"
 
 demo-pages: $(DEMO)/photos
 	$(BIN)/weightatlas overview efficientnet_lite0 -o $(DEMO)
+	$(BIN)/python examples/own_network.py $(DEMO)/own
 	$(BIN)/weightatlas explain efficientnet_lite0 $(DEMO)/photos/chelsea.png --unit blocks.5.0:150 --down 2 \
 	  --source blocks.4.2 --source blocks.3.2 --follow 96 --recipe quick -o $(DEMO)/explain.svg
 	$(BIN)/weightatlas article efficientnet_lite0 -o $(DEMO)/article --recipe quick --images $(DEMO)/photos
@@ -56,6 +57,7 @@ bench: .venv/.dev  ## measure against named peers
 	$(BIN)/python benchmarks/atlas.py
 	$(BIN)/python benchmarks/explorer.py
 	$(BIN)/python benchmarks/lens.py
+	$(BIN)/python benchmarks/matrix.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "weightatlas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 demo")'
