@@ -45,5 +45,11 @@ class MaxPool2dSame(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``[N, C, H, W]`` to ``[N, C, ⌈H / stride⌉, ⌈W / stride⌉]``."""
-        padded = _padded(input, self.kernel_size, self.stride, self.dilation, -math.inf)
-        return functional.max_pool2d(padded, self.kernel_size, self.stride, dilation=self.dilation)
+        kernel, stride, dilation = (_two(v) for v in (self.kernel_size, self.stride, self.dilation))
+        pads = [same_padding(n, *ksd) for n, *ksd in zip(input.shape[-2:], kernel, stride, dilation, strict=True)]
+        before = tuple(lead for lead, _ in pads)
+        behind = all(lead == tail or s > 1 for (lead, tail), s in zip(pads, stride, strict=True))
+        if behind and dilation == (1, 1):  # the odd position behind is the rounding up of PyTorch's own pooling
+            return functional.max_pool2d(input, kernel, stride, before, ceil_mode=True)
+        padded = _padded(input, kernel, stride, dilation, -math.inf)
+        return functional.max_pool2d(padded, kernel, stride, dilation=dilation)
