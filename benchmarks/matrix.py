@@ -187,7 +187,7 @@ def expanded(net: wa.Network) -> Cell:
         except wa.WeightAtlasError as error:
             refused.append(f"{chain[first].name} → {chain[last].name}: {sentence(error)}")
             continue
-        replaced |= {f"{r.operator} read as {r.became.split(',')[0]}" for r in w.replaced}
+        replaced |= {f"on the way, {r.operator} is read as: {r.became.split(',')[0]}" for r in w.replaced}
     if len(refused) == len(spans):
         raise wa.WeightAtlasError(refused[0])
     words = f"{len(spans) - len(refused)} of {len(spans)}"

@@ -1,0 +1,66 @@
+"""The matrix of tested models: no network crashes any stage, and the page says of each what comes of it here."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import matrix  # noqa: E402
+import networks  # noqa: E402
+
+PAGE = ROOT / "docs" / "tested.md"
+
+
+def written():
+    """The page's rows: network → stage → the first word of its cell."""
+    rows = [
+        [c.strip() for c in line.strip("|").split("|")] for line in PAGE.read_text().splitlines() if line[:1] == "|"
+    ]
+    assert rows[0] == ["network", "opened by", *matrix.STAGES]
+    return {row[0]: dict(zip(matrix.STAGES, (c.split()[0] for c in row[2:]), strict=True)) for row in rows[2:]}
+
+
+def test_the_page_has_a_row_for_every_network():
+    assert list(written()) == [row.name for row in networks.ROWS]
+    assert "CRASH" not in PAGE.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("row", networks.ROWS, ids=lambda row: row.name)
+def test_every_stage_works_or_refuses_with_a_sentence(row):
+    why = matrix.missing(row)
+    if why:
+        pytest.skip(why)
+    cells = matrix.tried(row)
+    for stage, cell in cells.items():
+        assert cell.state != "crash", (stage, cell.more)
+        for words in cell.more:
+            assert len(words.split()) > 4, words  # nothing but a name tells nobody what to do
+        if cell.state == "refused":
+            assert re.search(r"[;:.,]", cell.more[0]), cell.more
+    assert {s: matrix.MARKS[c.state].split()[0] for s, c in cells.items()} == {s: written()[row.name][s] for s in cells}
+
+
+class TestTheScriptItself:
+    def test_a_crash_is_told_as_one(self, capsys):
+        def fails():
+            raise KeyError("lost")
+
+        assert matrix.attempt(fails).state == "crash"
+        assert "KeyError" in capsys.readouterr().err
+
+    def test_what_a_page_would_read_as_markup_is_shown_as_it_is(self):
+        cell = matrix.Cell("refused", "", ("no layer 'a_b' *here*",))
+        row = networks.Row("one", "module", lambda folder: None)
+        text = matrix.page([row], {"one": {"load": cell}})
+        assert "| one | module | refused [1] | – |" in text
+        assert r"1. no layer 'a\_b' \*here\*" in text
+
+    def test_rows_whose_library_is_missing_say_so(self):
+        row = networks.Row("other", "by name", lambda folder: None, ("no_such_library",))
+        assert matrix.tried(row)["load"].more == ("no_such_library is not installed where this page was made",)
