@@ -85,7 +85,7 @@ def _is_spatial(layer: Layer) -> bool:
 def _apart(net: Network, layer: Layer, first: str) -> str:
     if layer.source == INPUT:
         return "sees pixels: its kernels are edge and colour filters, striped for another reason"
-    if net.module is None and layer.name == first:
+    if net.module is None and not layer.source and layer.name == first:
         return "first spatial layer of a checkpoint: taken to see pixels"
     return ""
 

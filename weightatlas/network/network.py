@@ -146,6 +146,12 @@ class Network:
         Raises:
             ArgumentError: if there is no module.
         """
+        if self.told and self.module is None:
+            raise ArgumentError(
+                f"{purpose} needs a torch module, but {self.name!r} is a graph of which only the weights of "
+                f"{len(self.told)} layers are read. Pass the module that it was exported from to load(); direct "
+                "weights, factorization and banding work without"
+            )
         if self.module is None or self.input is None:
             raise ArgumentError(
                 f"{purpose} needs the architecture, but {self.name!r} is a checkpoint of {len(self.tensors)} tensors. "
@@ -155,5 +161,6 @@ class Network:
         return self.module, self.input
 
     def __repr__(self) -> str:
-        what = f"{type(self.module).__name__}, input {self.input.shape}" if self.input else "checkpoint"
+        bare = f"graph of {len(self.told)} layers" if self.told else "checkpoint"
+        what = f"{type(self.module).__name__}, input {self.input.shape}" if self.input else bare
         return f"Network({self.name}: {what}, {self.parameters:,} parameters)"

@@ -19,7 +19,7 @@ from ..errors import ArgumentError
 from ..network import INPUT, Network
 from ..records import Layer, Weights
 from .expanded import expanded_weights
-from .tensors import READABLE, kernel_origin, module_weight, norm_scale
+from .tensors import READABLE, kernel_origin, module_weight, norm_scale, turned
 
 
 def direct_weights(
@@ -63,7 +63,7 @@ def direct_weights(
     known = net.layers[layer]
     chosen = known.unit_indices(units)
     if net.module is None:
-        found = _from_tensor(net, known)
+        found = _from_tensor(net, known, fold_norm)
     else:
         module = net.module.get_submodule(known.module_path)
         if isinstance(module, READABLE):
@@ -135,19 +135,37 @@ def _from_block(net: Network, layer: Layer, units: list[int] | None, fold: bool)
     return expanded_weights(net, layer.source, layer.name, units, skip="exclude")
 
 
-def _from_tensor(net: Network, layer: Layer) -> Weights:
-    """A checkpoint's tensor: nothing but its shape tells what it is."""
-    tensor = net.tensors.get(f"{layer.name}.weight", net.tensors.get(layer.name))
+def _from_tensor(net: Network, layer: Layer, fold: bool) -> Weights:
+    """A tensor without a module: a checkpoint's, of which nothing but its shape tells what it is, or a graph's."""
+    if layer.kernel is None:
+        raise ArgumentError(_no_weights(net, layer))
+    tensor = net.tensors.get(f"{layer.module_path}.weight", net.tensors.get(layer.name))
     if tensor is None or tensor.is_quantized or not tensor.is_floating_point() or tensor.layout != torch.strided:
         sparse = tensor is not None and tensor.layout != torch.strided
         kind = "sparse" if sparse else getattr(tensor, "dtype", "missing")
         raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; dequantise them first")
-    values = tensor.float().reshape(*tensor.shape[:2], *(1,) * (4 - tensor.ndim), *tensor.shape[2:])
+    values, groups = tensor.float(), int(layer.groups or 1)
+    if net.told and layer.kind == "transposed conv":
+        values = turned(values, groups)
+    values = values.reshape(*values.shape[:2], *(1,) * (4 - values.ndim), *values.shape[2:])
+    scale = _told_scale(net, layer) if fold and layer.norm else None
     weights = Weights(
         **_common(net, layer),
-        values=values.clone().numpy(),
+        values=(values if scale is None else values * scale.view(-1, 1, 1, 1)).clone().numpy(),
         source_units=int(layer.input_channels or 0),
-        groups=int(layer.groups or 1),
+        groups=groups,
+        origin=layer.origin or (0, 0),
+        stride=layer.stride or (1, 1),
+        dilation=layer.dilation or (1, 1),
+        norm=layer.norm if scale is not None else "",
     )
     note = "read from a bare tensor: stride, padding, groups and batch norm are unknown"
-    return dataclasses.replace(weights, provenance=weights.provenance.noting(note))
+    if net.told:
+        note = "" if layer.origin else "where the kernel lies depends on a size that the file leaves open; 0 is assumed"
+    return dataclasses.replace(weights, provenance=weights.provenance.noting(note)) if note else weights
+
+
+def _told_scale(net: Network, layer: Layer) -> torch.Tensor:
+    """What a batch norm multiplies by, of a network whose file tells its layers."""
+    gamma, variance, eps = (net.tensors[f"{layer.norm}.{leaf}"].float() for leaf in ("weight", "running_var", "eps"))
+    return gamma * torch.rsqrt(variance + eps)

@@ -23,12 +23,15 @@ def module_weight(module: nn.Module, name: str) -> Tensor:
         raise ArgumentError(f"the weights of {name!r} are {kind}, which cannot be read; dequantise the module first")
     weight = weight.detach().float().cpu()
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
-        groups, (inputs, outputs) = module.groups, weight.shape[:2]
-        grouped = weight.view(groups, inputs // groups, outputs, *weight.shape[2:]).transpose(1, 2)
-        weight = grouped.reshape(groups * outputs, inputs // groups, *weight.shape[2:]).flip(
-            list(range(2, weight.ndim))
-        )
+        weight = turned(weight, module.groups)
     return weight.reshape(*weight.shape[:2], *(1,) * (4 - weight.ndim), *weight.shape[2:])
+
+
+def turned(weight: Tensor, groups: int) -> Tensor:
+    """The weight of a transposed convolution ``[I, O / groups, …]`` as a cross-correlation's ``[O, I / groups, …]``."""
+    inputs, outputs = weight.shape[:2]
+    grouped = weight.reshape(groups, inputs // groups, outputs, *weight.shape[2:]).transpose(1, 2)
+    return grouped.reshape(groups * outputs, inputs // groups, *weight.shape[2:]).flip(list(range(2, weight.ndim)))
 
 
 def norm_scale(norm: nn.Module) -> Tensor | None:
