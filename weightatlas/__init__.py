@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .lens import attributions as attributions
     from .lens import dataset_examples as dataset_examples
     from .models import InputSpec as InputSpec
+    from .models.caching import forget_pin as forget_pin
+    from .models.listing import available_models as available_models
     from .network import Network as Network
     from .network import load as load
     from .records import Activations as Activations
@@ -71,6 +73,8 @@ _HOMES = {
     "InputSpec": "models",
     "Network": "network",
     "load": "network",
+    "available_models": "models.listing",
+    "forget_pin": "models.caching",
     "direct_weights": "weights",
     "expanded_weights": "weights",
     "expanded_paths": "weights",
@@ -115,6 +119,8 @@ __all__ = [
     "InputSpec",
     "Network",
     "load",
+    "available_models",
+    "forget_pin",
     "direct_weights",
     "expanded_weights",
     "expanded_paths",

@@ -15,6 +15,7 @@ from .records import (
     GradientCases,
     LayerGraph,
     LayerTable,
+    ModelTable,
     Paths,
     Step,
     Weights,
@@ -32,6 +33,8 @@ def show(record: Any) -> str:
     try:
         if isinstance(record, LayerTable):
             return figures.layer_table(record)
+        if isinstance(record, ModelTable):
+            return figures.model_table(record)
         if isinstance(record, Banding):
             return figures.banding_plot(record).html()
         if isinstance(record, Factors) and record.nonnegative == "space":

@@ -1,4 +1,4 @@
-"""The command line: ``weightatlas layers | weights | banding | overview | graph | expand | explain |
+"""The command line: ``weightatlas models | layers | weights | banding | overview | graph | expand | explain |
 render | figure | article | build | check | open | export``.
 """
 
@@ -12,7 +12,7 @@ import typer
 
 import weightatlas as wa
 
-from . import building, commands, expanding, explaining, exploring, figuring, graphs, rendering
+from . import building, commands, expanding, explaining, exploring, figuring, graphs, listing, rendering
 
 app = typer.Typer(
     help="Read the weights of trained neural networks.",
@@ -39,6 +39,7 @@ def _main(
 
 
 for _command in (
+    listing.models,
     commands.layers,
     commands.weights,
     commands.banding,

@@ -45,7 +45,10 @@ from .summing import BASES as BASES
 from .summing import error_words as error_words
 from .summing import signed_numbers as signed_numbers
 from .tables import HEADERS as HEADERS
+from .tables import MODEL_HEADERS as MODEL_HEADERS
 from .tables import cells as cells
 from .tables import layer_table as layer_table
+from .tables import model_cells as model_cells
+from .tables import model_table as model_table
 from .theme import Palette as Palette
 from .theme import Theme as Theme

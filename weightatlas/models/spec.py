@@ -124,7 +124,7 @@ class ArticleFigure:
     Args:
         target: a layer's or a unit's name, as :func:`weightatlas.figure` takes it.
         options: what else that figure is made from, by the same names.
-        why: where the choice comes from, as part of a sentence.
+        why: where the choice comes from, as a sentence.
     """
 
     target: str | None
@@ -148,6 +148,7 @@ class ModelSpec:
         license: of the weights.
         source: where the weights come from, in words.
         size: of their file in bytes, about.
+        brings: what brings the weights onto a machine that lacks them, as a command or in words.
         article: what the method article's figures show, by their names there, if it is this network that they show.
     """
 
@@ -161,4 +162,5 @@ class ModelSpec:
     license: str
     source: str
     size: int
+    brings: str = ""
     article: Mapping[str, ArticleFigure] | None = None

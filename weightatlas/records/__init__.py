@@ -31,6 +31,8 @@ from .layers import Layer as Layer
 from .layers import LayerTable as LayerTable
 from .layers import ReceptiveField as ReceptiveField
 from .layers import checked_units as checked_units
+from .listing import AvailableModel as AvailableModel
+from .listing import ModelTable as ModelTable
 from .outgoing import Outgoing as Outgoing
 from .outgoing import strongest_targets as strongest_targets
 from .paths import Hidden as Hidden

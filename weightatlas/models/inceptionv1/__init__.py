@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ...errors import LoadError
-from ..checkpoint import read_checkpoint
+from ..downloading import Address
+from ..published import Published, fits
 from ..spec import InputSpec, ModelSpec
+from .article import FIGURES
 from .network import InceptionV1
+from .weights import read, rename
 
-
-def find_weights() -> Path:
-    """The file of published weights."""
-    raise LoadError("not yet")
-
+#: Where the weights are published, and what their file may be called in the cache.
+WEIGHTS = Published(
+    name="inceptionv1",
+    addresses=(
+        Address(
+            "https://storage.googleapis.com/download.tensorflow.org/models/inception5h.zip",
+            file="inception5h.zip",
+            size=50_000_000,
+        ),
+        Address(
+            "https://github.com/pytorch/captum/raw/optim-wip/captum/optim/models/_image/inception5h.pth",
+            file="inception5h.pth",
+            size=50_000_000,
+        ),
+    ),
+    files=("inception5h.zip", "tensorflow_inception_graph.pb", "inception5h.pth"),
+    check=lambda path: fits(SPEC, path),
+)
 
 SPEC = ModelSpec(
     name="inceptionv1",
     input=InputSpec(shape=(3, 224, 224), value_range=(0.0, 255.0), mean=117.0, std=1.0, resize="crop"),
     build=InceptionV1,
-    find_weights=find_weights,
-    find_here=lambda: None,
-    read=read_checkpoint,
-    rename=lambda state: state,
+    find_weights=WEIGHTS.find,
+    find_here=WEIGHTS.here,
+    read=read,
+    rename=rename,
     license="Apache-2.0",
     source="inception5h.zip of the TensorFlow release (ImageNet)",
     size=50_000_000,
+    brings="the first load downloads it",
+    article=FIGURES,
 )
