@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import LoadError
+from . import archives, pickles, sharded, sniffing
+from .readable import plain_numbers, unpacked
+from .refusing import NESTS
+from .safe_tensors import read_safetensors
+from .sniffing import SUFFIXES as SUFFIXES
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
-#: Where training scripts put the weights inside a checkpoint, most specific first.
-NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
 #: What wrappers put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.")
+_SHOWN = 60  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Checkpoint:
     Args:
         tensors: by name, in the file's order.
         notes: what was unwrapped or skipped, one sentence each.
-        file: its name and SHA-256, ``"NAME sha256:HEX"``.
+        file: its name and SHA-256, ``"NAME sha256:HEX"``; empty if there are several.
     """
 
     tensors: dict[str, Tensor]
@@ -46,77 +46,142 @@ def file_hash(path: Path) -> str:
 def read_checkpoint(path: Path) -> Checkpoint:
     """The tensors of a weight file, on the CPU, without running any code from it.
 
+    The content decides what a file is, its name is a hint. Nothing is allocated before the sizes that the file tells
+    were held against what is there of it and against the free memory.
+
     Args:
-        path: ``.safetensors``, or ``.pth`` / ``.pt`` holding a state dict, plain or nested under a usual key.
+        path: safetensors, the index of safetensors in several files, or what ``torch.save`` wrote: a state dict,
+            plain or nested under a usual key.
+
+    Returns:
+        Tensors of real or whole numbers, strided and on the CPU. Quantised, sparse and 8-bit floating-point ones are
+        turned into float32, and a note says so.
 
     Raises:
-        LoadError: for a missing, damaged or foreign file, or one whose pickle wants more than tensors.
+        LoadError: for a missing, damaged or foreign file, one whose pickle wants more than tensors, or one that there
+            is no memory for.
     """
-    if not path.is_file():
-        raise LoadError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
-    if path.suffix not in SUFFIXES:
-        raise LoadError(f"{path.name!r}: weight files end in {', '.join(SUFFIXES)}")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    _check_place(path)
+    kind = sniffing.kind_of(path)
+    if kind == "index":
+        tensors, notes = sharded.read_shards(path, _read)
+        return Checkpoint(*_readable(path, tensors, notes))
+    content = _read(path)
     tensors, notes = _unwrap(content, path)
-    if path.suffix == ".safetensors":  # such files are sorted by name as text: put 10 after 9
+    tensors, notes = _readable(path, tensors, notes)
+    if kind == "safetensors":  # such files are sorted by name as text: put 10 after 9
         tensors = dict(sorted(tensors.items(), key=lambda item: _natural(item[0])))
         notes += ("layers are in order of their names; the file does not tell the order of execution",)
+    if (kind == "safetensors") != (path.suffix == ".safetensors"):
+        what = "a safetensors file" if kind == "safetensors" else "what torch.save writes"
+        if kind == "safetensors" or path.suffix == ".safetensors":
+            notes += (f"{path.name!r} is {what} by its content and was read as that, whatever its name says",)
     return Checkpoint(tensors, notes, file_hash(path))
+
+
+def _check_place(path: Path) -> None:
+    if path.is_file():
+        return
+    if path.is_dir():
+        files = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES or p.name.endswith(".index.json"))
+        inside = f"give a file of it ({', '.join(map(repr, files[:3]))})" if files else "give a file of weights"
+        hub = f", or 'hf:{path}' for a model of transformers" if (path / "config.json").is_file() else ""
+        raise LoadError(f"{path} is not a file but a folder; {inside}{hub}")
+    exists = path.exists()
+    raise LoadError(f"{path} is not a file but a device or a pipe" if exists else f"there is no file {path}")
+
+
+def _read(path: Path) -> Any:
+    """Whatever a file holds, by its content."""
+    kind = sniffing.kind_of(path)
+    if kind == "safetensors":
+        return read_safetensors(path)
+    if kind == "legacy":
+        return pickles.read_legacy(path)
+    if kind == "zip":
+        archive = archives.look_into(path)
+        if f"{archive.prefix}data.pkl" not in archive.sizes or f"{archive.prefix}constants.pkl" in archive.sizes:
+            raise sniffing.foreign_archive(path, archive.sizes)
+        return pickles.read_zip(archive)
+    if kind == "pickle":
+        raise pickles.refuse_pickle(path)
+    raise LoadError(f"{path} is the index of a checkpoint, where one of its files was expected")
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", name)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+    # as text where a number has more digits than any layer: turning thousands into an int takes long
+    return [(0, int(p), "") if p.isdecimal() and len(p) < 20 else (1, 0, p) for p in parts if p]
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise LoadError(f"{path} is not a readable safetensors file: {error}") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old protocols and archives, in words that are not for our users
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the unpickler stumble in any way it likes
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if wanted:
-            raise LoadError(
-                f"{path} is a pickle that wants to run {wanted[1]}; only plain tensors are read, because a pickle can "
-                "run any code. If you trust it, open it yourself and save its state_dict() with torch.save, or give "
-                "the module itself to load()"
-            ) from error
-        # torch's own words advise to turn the safety off, so the kind of error must do
-        raise LoadError(
-            f"{path} is not a readable PyTorch file, or it is truncated ({type(error).__name__}); save a state dict "
-            "with torch.save again, or give a .safetensors file"
-        ) from error
-
-
-def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    notes: tuple[str, ...] = ()
-    for _ in range(3):
-        if not isinstance(content, dict):
-            raise LoadError(f"{path} holds a {type(content).__name__}, not a dict of tensors (a state dict)")
-        nested = [k for k in NESTS if isinstance(content.get(k), dict)]
-        if any(isinstance(v, Tensor) for v in content.values()) or not nested:
-            break
-        notes += (f"weights taken from the entry {nested[0]!r}",)
-        content = content[nested[0]]
-    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        keys = ", ".join(repr(str(k)) for k in list(content)[:6]) or "nothing"
-        raise LoadError(f"{path} holds no tensors; its entries are {keys}. Save a state_dict()")
+def _readable(path: Path, tensors: dict[str, Tensor], notes: tuple[str, ...]) -> tuple[dict[str, Tensor], tuple]:
     empty = [k for k, v in tensors.items() if v.is_meta]
     if empty:
         raise LoadError(f"{path} holds tensors without values, from the meta device: {', '.join(empty[:3])}")
+    tensors, more = plain_numbers(tensors, path)
+    notes += more
     while shared := [p for p in PREFIXES if all(k.startswith(p) and k != p for k in tensors)]:
         tensors = {k.removeprefix(shared[0]): v for k, v in tensors.items()}
         notes += (f"the prefix {shared[0]!r} was taken off every name",)
     return tensors, notes
+
+
+def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The dict of tensors inside of what was saved, and what lay beside it."""
+    notes: tuple[str, ...] = ()
+    for _ in range(3):
+        if not isinstance(content, dict):
+            raise LoadError(
+                f"{path} holds a {type(content).__name__}, not a dict of tensors (a state dict); save one by "
+                "torch.save(model.state_dict(), 'weights.pth')"
+            )
+        nested = [k for k in NESTS if isinstance(content.get(k), dict)]
+        if any(isinstance(v, Tensor) for v in content.values()) or not nested:
+            break
+        notes += (f"weights taken from the entry {nested[0]!r}", *_left_out(content, nested[0]))
+        content = content[nested[0]]
+    content, more = unpacked(content)
+    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise _no_tensors(path, content)
+    if len(tensors) < sum(isinstance(v, Tensor) for v in content.values()):
+        raise LoadError(f"{path} holds two tensors of the same name, once as text and once as a number")
+    return tensors, notes + more + _left_out(content, None)
+
+
+def _left_out(content: dict[Any, Any], taken: str | None) -> tuple[str, ...]:
+    """What lies beside the weights and holds tensors too."""
+    beside = [_shown(k) for k, v in content.items() if k != taken and not isinstance(v, Tensor) and _holds_tensors(v)]
+    if not beside:
+        return ()
+    more = f" and {len(beside) - 4} more" if len(beside) > 4 else ""
+    which = f"the {'entry' if len(beside) == 1 else 'entries'} {', '.join(beside[:4])}{more}"
+    return (f"{which} beside the weights {'holds' if len(beside) == 1 else 'hold'} tensors too and was left out",)
+
+
+def _holds_tensors(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    # one level further for what optimisers keep: {"state": {0: {"exp_avg": …}}}
+    return any(isinstance(v, Tensor) or (isinstance(v, dict) and _some_tensor(v)) for v in inner)
+
+
+def _some_tensor(values: dict[Any, Any]) -> bool:
+    inner = [x for v in values.values() for x in (v.values() if isinstance(v, dict) else (v,))]
+    return any(isinstance(v, Tensor) for v in inner)
+
+
+def _no_tensors(path: Path, content: dict[Any, Any]) -> LoadError:
+    keys = ", ".join(_shown(k) for k in list(content)[:6]) or "nothing"
+    holding = [k for k, v in content.items() if _holds_tensors(v)]
+    if not holding:
+        return LoadError(f"{path} holds no tensors; its entries are {keys}. Save a state_dict()")
+    return LoadError(
+        f"{path} holds no tensors but in its entries {', '.join(_shown(k) for k in holding[:6])}, and which is meant "
+        f"cannot be told; save one alone: import torch; torch.save(torch.load({path.name!r}, map_location='cpu', "
+        f"weights_only=True)[{_shown(holding[0])}], 'weights.pth')"
+    )
+
+
+def _shown(name: Any) -> str:
+    text = str(name) if not isinstance(name, str) else name
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
