@@ -1,4 +1,4 @@
-"""The article's figures again, for any network: units by stated rules, a folder with a page."""
+"""The article's figures again, for any network: its own units or those that rules choose, a folder with a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..records import atomic_write
 from .choosing import CANNOT
 from .chosen import Chosen
 from .commands import command
-from .entries import STEPS, Entry
+from .entries import STEPS, Entry, entry_of, own_figures
 from .figuring import MAKERS
 from .studio import Studio
 
@@ -35,8 +35,9 @@ def article(
 ) -> Path:
     """Every figure of "Visualizing Weights" for a network of one's own, in a folder with a page.
 
-    Which layers and units each shows is chosen by rules that its caption states: the layer whose weights are most
-    structured in space, the family that reads the most alike sources, the pair in which most cancels, and so on.
+    Of ``inceptionv1``, which the article shows, they are of the article's own layers and units. Those of other networks
+    are chosen by rules that the captions state: the layer whose weights are most structured in space, the family that
+    reads the most alike sources, the pair in which most cancels, and so on.
 
     Args:
         net: an open network with its architecture.
@@ -71,41 +72,42 @@ def article(
     studio = Studio(net, "expected", "exclude", images, recipe, seed, device, palette, pictures)
     of, sections, missing = Chosen(studio), [], {}
     tell("choosing layers")
-    for i, (name, step) in enumerate(STEPS.items()):
+    own = own_figures(net)
+    for i, name in enumerate(STEPS):
         try:
-            entry = step(of)
-            tell(f"{name}: {entry.heading.lower()}")
+            entry = entry_of(of, name, own)
+            tell(f"{name}: {entry.step.heading.lower()}")
             sections.append(_section(studio, entry, i + 1, folder))
         except CANNOT as error:
             missing.setdefault(str(error), []).append(name)
-        page = _page(net, sections, missing, len(STEPS) - i - 1)
+        page = _page(net, sections, missing, len(STEPS) - i - 1, bool(own))
         atomic_write(folder / "index.html", page.encode())
     return folder / "index.html"
 
 
 def _section(studio: Studio, entry: Entry, place: int, folder: Path) -> str:
-    """A figure as files and as a part of the page, with its rule and the command that makes it."""
-    drawn = _drawn(studio, entry)
-    file = f"{place:02}-{entry.kind.replace('_', '-')}.svg"
+    """A figure as files and as a part of the page, with how its units were chosen and the command that makes it."""
+    step, drawn = entry.step, _drawn(studio, entry)
+    file = f"{place:02}-{step.kind.replace('_', '-')}.svg"
     drawn.save(folder / file)
-    given = {name: getattr(studio, name) for name in MAKERS[entry.kind].shared or () if _told(studio, name)}
-    again = figures.escape(command(studio.net, entry.kind, entry.target, {**entry.options, **given}, file))
-    plural = "s" if " " in entry.number else ""
-    number = f"<span class=quiet>Figure{plural} {entry.number} · </span>" if entry.number else ""
-    heading = f"<h2>{number}{figures.escape(entry.heading)}</h2>"
+    given = {name: getattr(studio, name) for name in MAKERS[step.kind].shared or () if _told(studio, name)}
+    again = figures.escape(command(studio.net, step.kind, entry.target, {**entry.options, **given}, file))
+    plural = "s" if " " in step.number else ""
+    number = f"<span class=quiet>Figure{plural} {step.number} · </span>" if step.number else ""
+    heading = f"<h2>{number}{figures.escape(step.heading)}</h2>"
     return (
-        f"<section>{heading}<p class=quiet>{figures.escape(entry.idea)}</p>{drawn.html()}<details><summary>"
+        f"<section>{heading}<p class=quiet>{figures.escape(step.idea)}</p>{drawn.html()}<details><summary>"
         f"How to make it</summary><pre>{again}</pre></details></section>"
     )
 
 
 def _drawn(studio: Studio, entry: Entry) -> Figure:
-    """The figure, its caption with the rule by which its units were chosen."""
-    maker = MAKERS[entry.kind]
+    """The figure, its caption with how its units were chosen."""
+    maker = MAKERS[entry.step.kind]
     what = (entry.target,) if entry.target is not None else ()
     own = {k: v for k, v in entry.options.items() if k not in (maker.shared or ())}  # the studio has the others
     drawn = maker.draw(studio.net if maker.shared is None else studio, *what, **own)
-    return dataclasses.replace(drawn, caption=f"{drawn.caption} Chosen by rule: {entry.rule}.")
+    return dataclasses.replace(drawn, caption=f"{drawn.caption} {entry.why}")
 
 
 def _told(studio: Studio, name: str) -> bool:
@@ -122,13 +124,22 @@ def _reasons(missing: Mapping[str, Sequence[str]]) -> str:
     return f"<section><h2>What cannot be made of this network</h2>{told}</section>" if told else ""
 
 
-def _page(net: Network, sections: list[str], missing: Mapping[str, Sequence[str]], left: int) -> str:
+def _page(net: Network, sections: list[str], missing: Mapping[str, Sequence[str]], left: int, own: bool) -> str:
+    """The page so far."""
     name = figures.escape(net.name)
+    units = (
+        "It is the network that the article shows: layers and units are the article's own, and the captions say which "
+        "of them it does not name."
+        if own
+        else "Units are chosen by rules that the captions state; nothing was picked by hand."
+    )
     intro = (
         f"The figures of <cite>Visualizing Weights</cite> (Voss et al., Distill, 2021), made again for {name}: "
-        f"{len(net.layers)} layers, {net.parameters:,} parameters. Units are named layer:number and chosen by rules "
-        "that the captions state; nothing was picked by hand."
+        f"{len(net.layers)} layers, {net.parameters:,} parameters. Units are named layer:number. {units}"
     )
+    told = [f"{note[:1].upper()}{note[1:]}." for note in net.notes] + ([f"Weights: {net.file}."] if net.file else [])
+    notes = "".join(f"<p>{figures.escape(line)}</p>" for line in told)
     more = f"<p class=quiet>{left} more are being made; load the page again.</p>" if left else ""
-    body = f"<h1>Visualizing the weights of {name}</h1><p>{intro}</p>{more}{''.join(sections)}{_reasons(missing)}"
+    heading = f"<h1>Visualizing the weights of {name}</h1><p>{intro}</p>{notes}{more}"
+    body = f"{heading}{''.join(sections)}{_reasons(missing)}"
     return figures.page(f"{net.name}, its weights visualized · weightatlas", body)
