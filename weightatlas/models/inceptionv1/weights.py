@@ -24,13 +24,16 @@ import torch
 from torch import Tensor
 
 from ...errors import LoadError
-from ..checkpoint import SUFFIXES, Checkpoint, file_hash, read_checkpoint
+from ..checkpoint import Checkpoint, file_hash, read_checkpoint
 from ..graphdef import constants, read_graph
 from .network import BLOCKS, BRANCHES, STEM, InceptionV1
 
 NAME = "inceptionv1"
 GRAPH = "tensorflow_inception_graph.pb"
 LARGEST_GRAPH = 2**28  # bytes of the graph in an archive; the published one has a fifth of that
+#: What graphs begin with: the tag of a node, of functions, or of either version.
+FIRST = (b"\x0a", b"\x12", b"\x18", b"\x22")
+PICKLE = b"\x80"
 #: The classifiers in the middle of the network, by all their names; they only helped training.
 AUXILIARY = re.compile(r"(head[01]|nn[01]|softmax[01]|aux[12])[._]")
 CAPTUM = {
@@ -103,21 +106,18 @@ def _content(path: Path) -> Checkpoint:
     """A file's arrays by the file's own names."""
     if not path.is_file():
         raise LoadError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
-    with path.open("rb") as opened:
-        head = opened.read(9)
-    archive = head.startswith(b"PK")
-    if archive and not _is_pytorch(path):
-        return _archived(path)
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(9)
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror}") from error
+    if head.startswith(b"PK"):
+        return read_checkpoint(path) if _is_pytorch(path) else _archived(path)
+    # safetensors begin with the length of their JSON
     safetensors = head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
-    if archive or safetensors or head.startswith(b"\x80"):
-        suffixes = SUFFIXES[:1] if safetensors else SUFFIXES[1:]
-        if path.suffix not in suffixes:
-            what = "a safetensors file" if safetensors else "a PyTorch file"
-            raise LoadError(f"{path.name} is {what} by its content; rename it to end in {' or '.join(suffixes)}")
-        return read_checkpoint(path)
-    if path.suffix in SUFFIXES and not head.startswith(b"\n"):  # a graph begins with its first node, field 1
-        return read_checkpoint(path)
-    return read_graph(path)
+    if not safetensors and (head[:1] in FIRST or (path.suffix == ".pb" and not head.startswith(PICKLE))):
+        return read_graph(path)
+    return read_checkpoint(path)
 
 
 def _is_pytorch(path: Path) -> bool:
@@ -125,7 +125,7 @@ def _is_pytorch(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name == "data.pkl" or name.endswith("/data.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError):
-        return path.suffix in SUFFIXES  # damaged: whose it is does not matter, who tells so does
+        return path.suffix != ".zip"  # damaged: what it was meant to be
 
 
 def _archived(path: Path) -> Checkpoint:
