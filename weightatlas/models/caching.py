@@ -60,9 +60,12 @@ def cache_folder() -> Path:
         return named.absolute()
     from platformdirs import user_cache_path
 
-    folder = user_cache_path("weightatlas", appauthor=False)
-    if not folder.is_absolute():
-        raise LoadError(f"this user has no home folder to keep downloaded weights in; set {VARIABLE}=FOLDER")
+    try:
+        folder = user_cache_path("weightatlas", appauthor=False)
+        if not folder.is_absolute():  # versions differ in what they do where there is no home
+            raise RuntimeError(f"{folder} is no whole path")
+    except RuntimeError as error:
+        raise LoadError(f"this user has no home folder to keep downloaded weights in; set {VARIABLE}=FOLDER") from error
     return folder
 
 

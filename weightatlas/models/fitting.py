@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import LoadError
 from .readable import why_foreign
+from .spec import ModelSpec
 
 #: Orders of axes in which other libraries keep weights, and how PyTorch's come of them.
 _ORDERS = {
@@ -139,3 +140,14 @@ def _changed(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path,
         kinds = [str(kind).removeprefix("torch.") for kind in (there, here)]
         notes.append(f"{count} tensors of the file are {kinds[0]} and were {verb} to {kinds[1]}")
     return tuple(notes)
+
+
+def fits(spec: ModelSpec, path: Path) -> None:
+    """Checks that a file holds a network's weights.
+
+    Raises:
+        LoadError: if it cannot be read, or names or shapes are others.
+    """
+    with torch.random.fork_rng(devices=[]):  # values that are overwritten at once should move no one's random numbers
+        module = spec.build()
+    fill(module, spec.rename(spec.read(path).tensors), path, spec.name)

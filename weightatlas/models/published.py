@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from ..errors import LoadError
 from .caching import VARIABLE, cache_folder, is_pinned, locked, pin_file
 from .downloading import Address, UnavailableError, download
-from .fitting import fill
-from .spec import ModelSpec
 
 #: Seconds between two looks of the line that tells how far a download is.
 EVERY = 0.2
@@ -117,17 +113,6 @@ class Published:
             f"{names}, or give a file: load({self.name!r}, weights=FILE). {VARIABLE}=FOLDER names another cache; "
             'load("efficientnet_lite0") needs no network once its package is installed'
         )
-
-
-def fits(spec: ModelSpec, path: Path) -> None:
-    """Checks that a file holds a network's weights.
-
-    Raises:
-        LoadError: if it cannot be read, or names or shapes are others.
-    """
-    with torch.random.fork_rng(devices=[]):  # values that are overwritten at once should move no one's random numbers
-        module = spec.build()
-    fill(module, spec.rename(spec.read(path).tensors), path, spec.name)
 
 
 @contextlib.contextmanager

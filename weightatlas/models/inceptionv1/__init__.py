@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..downloading import Address
-from ..published import Published, fits
+from ..fitting import fits
+from ..published import Published
 from ..spec import InputSpec, ModelSpec
 from .article import FIGURES
 from .network import InceptionV1
