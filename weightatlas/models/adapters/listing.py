@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from .torchvision import REFUSED
 
 #: Files that hold weights in a repository of the hub, the preferred first.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+#: The licence in what stands above a repository's card.
+_LICENSE = re.compile(r"---\r?\n(?:(?!---).*\n)*?license: *[\"']?([\w.+-]+)")
+CARD_CHARACTERS = 20_000
 #: Tasks of transformers whose networks take an image alone, by the names of its tables of architectures.
 VISION_TABLES = (
     "MODEL_FOR_IMAGE_MAPPING_NAMES",
@@ -127,10 +131,15 @@ def _in_hub(repository: str, name: str | None) -> Path | None:
     hub = library("huggingface_hub")
     with importing("huggingface_hub"):
         for file in (name,) if name else HUB_FILES:
-            found = hub.try_to_load_from_cache(repository, file, cache_dir=hub.constants.HF_HUB_CACHE)
+            found = hub.try_to_load_from_cache(repository, file, cache_dir=_hub_folder())
             if isinstance(found, str):
                 return Path(found)
     return None
+
+
+def _hub_folder() -> str:
+    """Where the Hugging Face cache is on this machine."""
+    return library("huggingface_hub.constants").HF_HUB_CACHE
 
 
 def _huggingface(pattern: str) -> tuple[list[AvailableModel], list[str]]:
@@ -138,7 +147,7 @@ def _huggingface(pattern: str) -> tuple[list[AvailableModel], list[str]]:
     with importing("transformers"):
         tables = library("transformers.models.auto.modeling_auto")
         kinds = {kind for table in VISION_TABLES for kind in getattr(tables, table, ())}
-    folder = hub.constants.HF_HUB_CACHE
+    folder = _hub_folder()
     if not Path(folder).is_dir():
         return [], [f"the Hugging Face cache {folder} is not there yet; hf:REPOSITORY downloads into it"]
     with importing("huggingface_hub"):
@@ -185,8 +194,9 @@ def _card_license(card: Any) -> str:
     """The licence that a repository's card names, if the card is there."""
     if card is None:
         return ""
-    hub = library("huggingface_hub")
     try:
-        return str((hub.metadata_load(card.file_path) or {}).get("license", ""))
-    except (OSError, ValueError, AttributeError):  # a card in no form that can be read
+        with card.file_path.open(encoding="utf-8", errors="replace") as text:
+            found = _LICENSE.match(text.read(CARD_CHARACTERS))
+    except OSError:
         return ""
+    return found[1] if found else ""
