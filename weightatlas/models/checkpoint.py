@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +81,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_place(path: Path) -> None:
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's own, False for a name that cannot be
         return
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES or p.name.endswith(".index.json"))
         inside = f"give a file of it ({', '.join(map(repr, files[:3]))})" if files else "give a file of weights"
         hub = f", or 'hf:{path}' for a model of transformers" if (path / "config.json").is_file() else ""
         raise LoadError(f"{path} is not a file but a folder; {inside}{hub}")
-    exists = path.exists()
+    exists = os.path.exists(path)
     raise LoadError(f"{path} is not a file but a device or a pipe" if exists else f"there is no file {path}")
 
 
@@ -156,7 +157,8 @@ def _left_out(content: dict[Any, Any], taken: str | None) -> tuple[str, ...]:
         return ()
     more = f" and {len(beside) - 4} more" if len(beside) > 4 else ""
     which = f"the {'entry' if len(beside) == 1 else 'entries'} {', '.join(beside[:4])}{more}"
-    return (f"{which} beside the weights {'holds' if len(beside) == 1 else 'hold'} tensors too and was left out",)
+    verbs = ("holds", "was") if len(beside) == 1 else ("hold", "were")
+    return (f"{which} beside the weights {verbs[0]} tensors too and {verbs[1]} left out",)
 
 
 def _holds_tensors(value: Any) -> bool:

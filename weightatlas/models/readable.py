@@ -40,7 +40,7 @@ def plain_numbers(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Ten
             kept[name] = plain
     if not kept:
         raise LoadError(f"{path} holds nothing that can be read: {next(iter(turned))}")
-    notes = tuple(f"{_listed(names)} {how}" for how, names in turned.items())
+    notes = tuple(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {how}" for how, names in turned.items())
     scales = [n for n in kept if n.endswith(("_scale", "_scale_inv", ".scale_inv"))]
     if scales and any(t.dtype in SMALL_FLOATS for t in tensors.values()):
         notes += (f"the scales of 8-bit floats ({scales[0]!r} …) lie beside them and were not multiplied in",)
@@ -52,24 +52,29 @@ def _plain(name: str, tensor: Tensor, path: Path) -> tuple[str, Tensor | None]:
     kind = str(tensor.dtype).removeprefix("torch.")
     turn: Callable[[Tensor], Tensor]
     if tensor.is_quantized:
-        how, turn = f"are quantised ({kind}): read as scale · (q − zero point)", Tensor.dequantize
+        how, turn = f"quantised ({kind}): read as scale · (q − zero point)", Tensor.dequantize
     elif tensor.layout != torch.strided:
         require_memory(path, tensor.numel() * 4, f"the sparse tensor {name[:60]!r} of shape {tuple(tensor.shape)}")
-        how, turn = "are sparse: laid out with their zeros", Tensor.to_dense
+        how, turn = "sparse: laid out with their zeros", Tensor.to_dense
     elif tensor.dtype in SMALL_FLOATS:
-        how, turn = f"are {kind}: widened to float32, which holds the same values", Tensor.float
+        how, turn = f"{kind}: widened to float32, which holds the same values", Tensor.float
     elif type(tensor) is not Tensor or tensor.is_nested:
-        return f"are of the type {type(tensor).__name__}, which cannot be read, and were left out", None
+        return f"of the type {type(tensor).__name__}, which cannot be read: left out", None
     elif tensor.dtype == torch.float64:
-        return "are float64: weights are read as float32", tensor
+        return f"float64: weights are read as float32{_overflow(tensor)}", tensor
     elif kind.startswith(("float4", "bits", "uint1", "uint2", "int1", "int2")) and tensor.element_size() == 1:
-        return f"are {kind}, several values in a byte, which cannot be read, and were left out", None
+        return f"{kind}, several values in a byte, which cannot be read: left out", None
     else:
         return "", tensor.resolve_conj().resolve_neg()
     try:
         return how, turn(tensor)
     except (RuntimeError, NotImplementedError):
-        return f"are {kind} ({tensor.layout}), which cannot be read, and were left out", None
+        return f"{kind} ({tensor.layout}), which cannot be read: left out", None
+
+
+def _overflow(tensor: Tensor) -> str:
+    lost = int((tensor.isfinite() & ~tensor.float().isfinite()).sum())
+    return f", in which {lost} of its values are too large and become infinite" if lost else ""
 
 
 def _listed(names: list[str]) -> str:
@@ -89,9 +94,8 @@ def unpacked(content: dict[Any, Any]) -> tuple[dict[Any, Any], tuple[str, ...]]:
         base = key.removesuffix(_PACKED)
         found |= {f"{base}{leaf}": v for leaf, v in zip(("weight", "bias"), value, strict=True) if v is not None}
         names.append(base.removesuffix("."))
-    note = (
-        f"weight and bias of {_listed(names).replace('tensor', 'quantised layer')} were taken out of packed parameters"
-    )
+    listed = ", ".join(repr(n[:60]) for n in names[:3]) + (" …" if len(names) > 3 else "")
+    note = f"weight and bias of {len(names)} quantised layers ({listed}) were taken out of packed parameters"
     return found, (note,) if names else ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -27,9 +28,10 @@ def load(
     Args:
         source: ``"efficientnet_lite0"`` or ``"inceptionv1"``; another library's network, ``"timm:resnet18"``,
             ``"torchvision:resnet18"``, ``"hf:REPOSITORY or folder"``, ``"onnx:FILE"``; any ``torch.nn.Module``; or the
-            path of a ``.safetensors``, ``.pth`` or ``.pt`` file. A module stays the caller's: it is neither copied nor
-            changed. A file alone has no architecture, so its layers are its weight tensors: direct weights,
-            factorization and banding work. ``weightatlas models`` lists what there is.
+            path of a safetensors file or of what ``torch.save`` wrote (``.pth``, ``.pt``, ``.bin``, ``.ckpt``). A
+            module stays the caller's: it is neither copied nor changed. A file alone has no architecture, so its
+            layers are its weight tensors: direct weights, factorization and banding work. ``weightatlas models``
+            lists what there is.
         input: what a module takes in. Without it, a module that begins with one 2-d convolution gets the channels
             from there, 224 × 224 pixels and values 0 … 1, and a warning says so.
         weights: for a name, a file of weights to use instead of the published ones, or ``"random"`` for those that
@@ -67,7 +69,7 @@ def load(
         return _network(open_adapted(*known, None if weights is None else str(weights)), str(source), input, weights)
     path = Path(source)
     # a folder of the same name, such as an atlas, does not hide a model
-    if isinstance(source, Path) or (source not in FAMILIES and (path.suffix in SUFFIXES or path.exists())):
+    if isinstance(source, Path) or (source not in FAMILIES and (path.suffix in SUFFIXES or os.path.exists(path))):
         if input is not None or weights is not None:
             raise ArgumentError(f"{path} alone is a checkpoint; input= and weights= go with a module or a name")
         checkpoint = read_checkpoint(path)
@@ -86,8 +88,8 @@ def _opened(spec: ModelSpec, weights: str | Path | None) -> Opened:
         path = Path(weights) if weights is not None else spec.find_weights()
         checkpoint = spec.read(path)
         module = spec.build()
-        fill(module, spec.rename(checkpoint.tensors), path, spec.name)
-        notes, file = checkpoint.notes, checkpoint.file
+        changed = fill(module, spec.rename(checkpoint.tensors), path, spec.name)
+        notes, file = (*checkpoint.notes, *changed), checkpoint.file
         notes += (f"weights from {path.name}",) if weights is not None else ()
     module = module.eval().requires_grad_(False)
     return Opened(spec.name, module, spec.input, dict(module.state_dict()), notes, file)

@@ -143,7 +143,9 @@ def _from_tensor(net: Network, layer: Layer, fold: bool) -> Weights:
     if tensor is None or tensor.is_quantized or not tensor.is_floating_point() or tensor.layout != torch.strided:
         sparse = tensor is not None and tensor.layout != torch.strided
         kind = "sparse" if sparse else getattr(tensor, "dtype", "missing")
-        raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; dequantise them first")
+        real = tensor is None or not tensor.is_complex()
+        do = "dequantise them first (values.float() * scale)" if real else "save their real and imaginary parts apart"
+        raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; {do}")
     values, groups = tensor.float(), int(layer.groups or 1)
     if net.told and layer.kind == "transposed conv":
         values = turned(values, groups)
