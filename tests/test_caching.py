@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from graphwriting import constant, tensor
 from misbehaving import serving
 
 import weightatlas as wa
@@ -265,34 +270,57 @@ PORT = {
 }
 
 
-def test_inceptionv1_itself(cache, tmp_path, monkeypatch) -> None:
-    """The real network: its published addresses, and a file in captum's form from one of them."""
-    spec = model_spec("inceptionv1")
-    urls = [a.url for a in inceptionv1.WEIGHTS.addresses]
-    assert all(url.startswith("https://") for url in urls)
-    assert [url.rpartition("/")[2] for url in urls] == ["inception5h.zip", "inception5h.pth"]
-    assert spec.find_here() is None
-    state = spec.build().state_dict()
+def archive(state: dict[str, torch.Tensor]) -> bytes:
+    """The published archive: TensorFlow's graph, which has the axes in another order."""
+    graph = b""
+    for name, value in state.items():
+        order = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[value.ndim]
+        array = np.ascontiguousarray(value.numpy().transpose(order))
+        graph += constant(name.replace(".weight", "_w").replace(".bias", "_b"), tensor(array))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.writestr("tensorflow_inception_graph.pb", graph)
+    return buffer.getvalue()
+
+
+def port(state: dict[str, torch.Tensor]) -> bytes:
+    """The file of captum's port."""
     stem = {"conv2d0": "conv1", "conv2d1": "conv2", "conv2d2": "conv3", "softmax2": "fc"}
     ported = {}
-    for name, tensor in state.items():
+    for name, value in state.items():
         layer, leaf = name.split(".")
         block, _, branch = layer.partition("_")
-        ported[f"{stem.get(layer) or f'{block}.{PORT[branch]}'}.{leaf}"] = tensor
-    torch.save(ported, tmp_path / "w.pth")
-    with serving((tmp_path / "w.pth").read_bytes()) as server:
-        server.faults = [("drop", 5_000_000), None, "html"]
-        addresses = (Address(server.url, "inception5h.zip", 1000), Address(server.url, "inception5h.pth", 28_000_000))
-        ours = Published("inceptionv1", addresses, inceptionv1.WEIGHTS.files, inceptionv1.WEIGHTS.check)
-        object.__setattr__(spec, "find_weights", ours.find)
+        ported[f"{stem.get(layer) or f'{block}.{PORT[branch]}'}.{leaf}"] = value
+    buffer = io.BytesIO()
+    torch.save(ported, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("form", "file"), [(archive, "inception5h.zip"), (port, "inception5h.pth")])
+def test_inceptionv1_from_each_of_its_addresses(cache, monkeypatch, form, file: str) -> None:
+    spec, weights = model_spec("inceptionv1"), inceptionv1.WEIGHTS
+    assert [a.url.partition("://")[0] for a in weights.addresses] == ["https", "https"]
+    assert [(a.url.rpartition("/")[2], a.file) for a in weights.addresses] == [
+        (name, name) for name in ("inception5h.zip", "inception5h.pth")
+    ]
+    assert spec.find_here() is None
+    with torch.no_grad():
+        state = {k: v.clone() for k, v in spec.build().state_dict().items()}
+    with serving(form(state)) as server:
+        # the archive's connection breaks off once; the port's file comes after the archive's address failed
+        server.faults = [("drop", 5_000_000)] if form is archive else ["html"]
+        there = tuple(replace(a, url=server.url) for a in weights.addresses)
+        monkeypatch.setattr(downloading, "WAITS", (0.0,))
+        object.__setattr__(spec, "find_weights", replace(weights, addresses=there).find)
         try:
-            monkeypatch.setattr(downloading, "WAITS", (0.0, 0.0))
             net = wa.load("inceptionv1")
         finally:
-            object.__setattr__(spec, "find_weights", inceptionv1.WEIGHTS.find)
-    assert torch.equal(net.module.mixed4d_5x5.weight, state["mixed4d_5x5.weight"])
-    assert net.file == f"inception5h.pth sha256:{pins(cache)['inceptionv1/inception5h.pth']['sha256']}"
-    assert spec.find_here() == cache / "inceptionv1" / "inception5h.pth"
+            object.__setattr__(spec, "find_weights", weights.find)
+        assert server.asked == ["", "bytes=5000000-" if form is archive else ""]
+    assert all(torch.equal(net.module.state_dict()[k], v) for k, v in state.items())
+    assert net.file == f"{file} sha256:{pins(cache)[f'inceptionv1/{file}']['sha256']}"
+    assert spec.find_here() == cache / "inceptionv1" / file
+    assert sorted(p.name for p in (cache / "inceptionv1").iterdir()) == [".lock", file]
 
 
 def test_inceptionv1_refuses_another_network_under_its_name(cache) -> None:
