@@ -127,12 +127,13 @@ def _reasons(missing: Mapping[str, Sequence[str]]) -> str:
 def _page(net: Network, sections: list[str], missing: Mapping[str, Sequence[str]], left: int, own: bool) -> str:
     """The page so far."""
     name = figures.escape(net.name)
-    units = (
-        "It is the network that the article shows: layers and units are the article's own, and the captions say which "
-        "of them it does not name."
-        if own
-        else "Units are chosen by rules that the captions state; nothing was picked by hand."
-    )
+    units = "Units are chosen by rules that the captions state; nothing was picked by hand."
+    if own:
+        read = " Steps that are not linear are read as in the article: ReLU as the identity, max pooling as an average."
+        units = (
+            "It is the network that the article shows: layers and units are the article's own, and captions say which "
+            f"of them it does not name.{read if net.measured is None else ''}"
+        )
     intro = (
         f"The figures of <cite>Visualizing Weights</cite> (Voss et al., Distill, 2021), made again for {name}: "
         f"{len(net.layers)} layers, {net.parameters:,} parameters. Units are named layer:number. {units}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..featurevis import Recipe
-from ..models import FAMILIES
+from ..models import RANDOM
 from ..network import Network
 
 #: Commands of their own for some kinds of figure, and options that these call otherwise.
@@ -26,22 +26,19 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
         kind, target, options: as :func:`weightatlas.figure` takes them.
         file: where the figure goes.
     """
-    published = net.name in FAMILIES and not any(note.startswith("weights from") for note in net.notes)
-    plain = not isinstance(options.get("recipe", ""), Recipe)
-    if not plain or (net.module is not None and not published):
-        named = [
-            f"wa.load({net.name!r})" if published else "net",
-            repr(kind),
-            *([repr(target)] if target is not None else []),
-        ]
+    opened = _opened(net)
+    if opened is None or isinstance(options.get("recipe"), Recipe):
+        named = [_loaded(opened), repr(kind), *([repr(target)] if target is not None else [])]
         given = [f"{name}={_python(name, value)}" for name, value in options.items()]
         return f"wa.figure({', '.join([*named, *given])}).save({file!r})"
-    names = [net.name, *([target] if target is not None else [])]
+    source, weights = opened
+    names = [source, *([target] if target is not None else [])]
     flags = FLAGS if OWN.get(kind) == "expand" else {}
     if flags:
         options = {"source": options["source"], "to": target, **options}
         names = names[:1]
-    words = [word for image in _paths(options.get("images")) for word in ("--images", image)]
+    words = [] if weights is None else ["--weights", weights]
+    words += [word for image in _paths(options.get("images")) for word in ("--images", image)]
     for name, value in options.items():
         if name == "images":
             continue
@@ -50,6 +47,31 @@ def command(net: Network, kind: str, target: str | None, options: Mapping[str, A
     words += ["-o", file]
     words = [*words, "--", *names] if any(n.startswith("-") for n in names) else [*names, *words]
     return shlex.join(["weightatlas", *([OWN[kind]] if kind in OWN else ["figure", kind]), *words])
+
+
+def _opened(net: Network) -> tuple[str, str | None] | None:
+    """What opens a network again, as one would write it here: its source, and a file of weights if that was named.
+
+    ``None`` for a module of one's own, and for a network whose input was changed.
+    """
+    if net.origin is None:
+        return None if net.module is not None else (net.name, None)
+    source, weights = net.origin
+    return source, weights if weights is None or weights == RANDOM else _from_here(weights)
+
+
+def _from_here(path: str) -> str:
+    """A path as one would type it: without the folder one is in."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _loaded(opened: tuple[str, str | None] | None) -> str:
+    """The network as Python opens it, or the name that stands for it."""
+    if opened is None:
+        return "net"
+    source, weights = opened
+    return f"wa.load({source!r})" if weights is None else f"wa.load({source!r}, weights={weights!r})"
 
 
 def _paths(images: Any) -> list[str]:
