@@ -12,6 +12,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -103,6 +104,14 @@ class TestFolder:
         (cache / "inceptionv1" / ".lock").mkdir(parents=True)
         with pytest.raises(LoadError, match=r"nothing can be written into .*inceptionv1: Is a directory"):
             published(server.url).find()
+
+    def test_a_file_system_without_locks(self, cache, server, monkeypatch) -> None:
+        def acquire(self, **options: object) -> None:
+            raise NotImplementedError("FileSystem does not appear to support flock")
+
+        monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+        assert published(server.url).find().read_bytes() == CONTENT
+        assert len(pins(cache)) == 1
 
 
 class TestFirstUse:
