@@ -168,7 +168,7 @@ def code(trace: Path) -> list[Case]:
 
 def bombs() -> list[Case]:
     """Little files that ask for much."""
-    nested = b"\x80\x02" + b")" + b"\x85" * 200_000
+    nested = b"\x80\x02" + b")" + b"\x85" * 50_000
     keyed = b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns."
     huge = 2**40
     again = b"\x80\x02](" + b"K\x01" * 5000 + b"eq\x00"
@@ -285,7 +285,13 @@ def headers() -> list[Case]:
             safe({"w": entry((2**38,), 0, 2**40)}, data),
             r"'w' of shape \(274877906944,\) ends 1024",
         ),
-        Case("overlap.safetensors", safe({"w": entry((2, 3)), "v": entry((2, 3))}, data), "not a readable safetensors"),
+        Case(
+            "overlap.safetensors",
+            safe({"w": entry((2, 3)), "v": entry((2, 3))}, data),
+            "'v' overlaps the one before it|'w' overlaps",
+        ),
+        Case("gap.safetensors", safe({"w": entry((1, 3), 12)}, data), "'w' leaves a gap"),
+        Case("longer.safetensors", safe({"w": entry((2, 3))}, data + b"more"), "appended"),
         Case("wrong_size.safetensors", safe({"w": entry((2, 2))}, data), "not a readable safetensors"),
         Case("twice.safetensors", safe(two, data), "two entries are named 'w'"),
         Case("dtype.safetensors", safe({"w": entry((24,), dtype="Q8")}, data), "not a readable safetensors"),

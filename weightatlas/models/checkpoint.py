@@ -84,7 +84,7 @@ def _check_place(path: Path) -> None:
     if os.path.isfile(path):  # unlike Path's own, False for a name that cannot be
         return
     if os.path.isdir(path):
-        files = sorted(p.name for p in path.iterdir() if p.suffix in SUFFIXES or p.name.endswith(".index.json"))
+        files = sorted(p.name for p in path.iterdir() if p.is_file() and p.name.endswith((*SUFFIXES, ".index.json")))
         inside = f"give a file of it ({', '.join(map(repr, files[:3]))})" if files else "give a file of weights"
         hub = f", or 'hf:{path}' for a model of transformers" if (path / "config.json").is_file() else ""
         raise LoadError(f"{path} is not a file but a folder; {inside}{hub}")

@@ -29,6 +29,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
     header, room = _header(path)
     total = sum(_bytes(path, name, entry, room) for name, entry in header.items())
+    _check_places(path, header, room)
     require_memory(path, total, f"reading its {len(header)} tensors")
     try:
         found = load_file(path)
@@ -39,6 +40,22 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             raise
         raise LoadError(f"{path} is not a readable safetensors file: its header cannot be") from error
     return {name: tensor.clone() for name, tensor in found.items()}
+
+
+def _check_places(path: Path, header: dict[str, Any], room: int) -> None:
+    """The tensors follow one another through the whole file; the library's own words differ from run to run."""
+    at = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        if begin != at:
+            how = "overlaps the one before it" if begin < at else "leaves a gap before it"
+            raise LoadError(f"{path} is not a readable safetensors file: the tensor {name[:80]!r} {how}")
+        at = end
+    if at != room:
+        raise LoadError(
+            f"{path} is not a readable safetensors file: its tensors end {amount(room - at)} before its end; something "
+            "was appended, or its header is damaged"
+        )
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
