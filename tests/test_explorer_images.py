@@ -267,7 +267,7 @@ class Looking:
     def __init__(self, monkeypatch, **order):
         net = atlases.opened()
         manifest = {"model": {"name": "small", "weights_hash": net.weights_hash}, "input": looking.as_json(net.input)}
-        monkeypatch.setattr(looking, "load", lambda name: net)
+        monkeypatch.setattr(looking, "load", lambda name, weights: net)
         monkeypatch.setattr(looking, "use_threads", lambda count: None)
         self.out = Out()
         self.session = Session(seen_by(manifest) | order, Ended(), self.out)

@@ -30,7 +30,7 @@ class Beside:
     """A session in a thread, with what it tells."""
 
     def __init__(self, folder, monkeypatch, net, **order):
-        monkeypatch.setattr(live, "load", lambda name: net)
+        monkeypatch.setattr(live, "load", lambda name, weights: net)
         monkeypatch.setattr(live, "use_threads", lambda count: None)
         self._read, self._write = os.pipe()
         self._number, self.told = 0, []

@@ -19,7 +19,7 @@ import weightatlas as wa
 from ..errors import ArgumentError
 from .expanding import parse_gate
 from .progressing import Bars, Lines, Silent, duration, size
-from .telling import line, parse_units, program, strict, told
+from .telling import NAMES, Weights, line, opened, parse_units, program, strict, told
 
 STOPPED = 130  # the status that shells give what Ctrl-C ended
 INCOMPLETE = 1
@@ -43,7 +43,7 @@ Pair = Annotated[list[str] | None, typer.Option(help="further weights, as SOURCE
 
 def build(
     model: Annotated[
-        str, typer.Argument(help="efficientnet_lite0; a file of weights alone has no architecture", metavar="MODEL")
+        str, typer.Argument(help=f"{NAMES}not a file of weights alone: it has no architecture", metavar="MODEL")
     ],
     output: Folder,
     images: Images = None,
@@ -64,6 +64,7 @@ def build(
     stop_after: Annotated[str | None, typer.Option(help="begin nothing new after this time, e.g. 90s or 1h")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="say nothing but what went wrong")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="every event as a line of JSON")] = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Build the atlas of a network: weights, factors, pictures of every unit. Goes on where it was stopped."""
     with told():
@@ -79,16 +80,17 @@ def build(
         again = _command(
             model, output, images=images, layers=layers, units=units, recipes=recipes, pair=pair, budget=budget,
             workers=workers, scheduler=scheduler, only=only, seed=seed, gate=gate, device=device, batch=batch,
+            weights=checkpoint,
         )  # fmt: skip
         if dry_run:
-            _estimate(wa.load(model), output, options, as_json)
+            _estimate(opened(model, checkpoint), output, options, as_json)
             return
         teller: Any = Silent() if quiet else _Events() if as_json else Bars() if sys.stderr.isatty() else Lines()
         try:
             with teller, _without_logs():
                 atlas = wa.build(
-                    wa.load(model), output, executor=workers if workers is not None else scheduler, stop_after=limit,
-                    progress=teller, **options,
+                    opened(model, checkpoint), output, executor=workers if workers is not None else scheduler,
+                    stop_after=limit, progress=teller, **options,
                 )  # fmt: skip
         except KeyboardInterrupt as stopped:
             more = " --force" if force and not teller.planned else ""

@@ -19,10 +19,12 @@ from .telling import (
     Model,
     Out,
     Seed,
+    Weights,
     Width,
     check_drawn,
     line,
     new_table,
+    opened,
     parse_units,
     print_json,
     print_table,
@@ -36,10 +38,10 @@ SPARED_SHARES = ("row share by depth: █ rows, │ chance", "95% of permutation
 BAR = 24  # characters of a share drawn in the terminal
 
 
-def layers(model: Model, as_json: AsJson = False) -> None:
+def layers(model: Model, as_json: AsJson = False, checkpoint: Weights = None) -> None:
     """List the layers of a network: units, kernels, grids, receptive fields."""
     with told():
-        table = wa.load(model).layers
+        table = opened(model, checkpoint).layers
         if as_json:
             print(table.to_json())
             return
@@ -65,12 +67,13 @@ def weights(
     palette: Annotated[str | None, typer.Option(help="of signed maps: classic or colorblind")] = None,
     width: Width = WIDTH,
     dark: Dark = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Draw the weights of a layer: RGB grid of factors, first layers in their colours, depthwise ones as maps."""
     with told():
         wa.figures.check_path(output)
         drawn = wa.figure(
-            wa.load(model),
+            opened(model, checkpoint),
             "weights",
             layer,
             units=parse_units(units) if units is not None else None,
@@ -94,13 +97,14 @@ def banding(
     palette: Annotated[str, typer.Option(help="classic or colorblind")] = "classic",
     width: Width = WIDTH,
     dark: Dark = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Measure weight banding of every layer with a spatial kernel, and draw it by depth."""
     with told():
         check_drawn(context, output, "palette", "width", "dark")
         if output is not None:
             wa.figures.check_path(output)
-        found = wa.banding(wa.load(model), permutations=permutations, seed=seed)
+        found = wa.banding(opened(model, checkpoint), permutations=permutations, seed=seed)
         if as_json:
             print_json(found.to_dicts())
         else:
@@ -143,12 +147,13 @@ def overview(
     output: Annotated[Path, typer.Option("-o", "--output", help="folder for the page and its pictures")],
     layer: Annotated[list[str] | None, typer.Option(help="a layer to show; repeat for more")] = None,
     seed: Seed = 0,
+    checkpoint: Weights = None,
 ) -> None:
     """Write a folder to look at: weights of four layers, pictures of units, expanded weights, banding, index.html."""
     with told():
         with bar("  pictures") as pictures:
             index = wa.overview(
-                wa.load(model),
+                opened(model, checkpoint),
                 output,
                 layers=layer,
                 seed=seed,

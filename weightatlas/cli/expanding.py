@@ -20,10 +20,12 @@ from .telling import (
     Dark,
     Model,
     Out,
+    Weights,
     Width,
     check_drawn,
     line,
     new_table,
+    opened,
     parse_units,
     print_table,
     progress,
@@ -69,6 +71,7 @@ def expand(
     width: Width = WIDTH,
     dark: Dark = False,
     palette: Annotated[str, typer.Option(help="classic or colorblind")] = "classic",
+    checkpoint: Weights = None,
 ) -> None:
     """Multiply out the weights between two layers; list and draw the strongest connections."""
     with told():
@@ -80,7 +83,7 @@ def expand(
             asked |= {"skip": skip or "include", "at": parse_position(at)}
         elif skip is not None or at is not None:
             raise ArgumentError("--skip and --at do not go with --through, which follows all paths at every position")
-        net = wa.load(model)
+        net = opened(model, checkpoint)
         paths: Any = None
         with progress(f"{source} → {target}") as tell:
             asked["progress"] = tell

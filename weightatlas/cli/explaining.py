@@ -19,10 +19,12 @@ from .telling import (
     Dark,
     Model,
     Out,
+    Weights,
     Width,
     check_drawn,
     line,
     new_table,
+    opened,
     parse_units,
     print_table,
     save,
@@ -68,6 +70,7 @@ def explain(
     width: Width = WIDTH,
     dark: Dark = False,
     palette: Theme = "classic",
+    checkpoint: Weights = None,
 ) -> None:
     """Tell why a unit fired on an image: what pushed it up and down, how much, and why that did."""
     with told():
@@ -77,7 +80,7 @@ def explain(
         asked |= {"down": down, "gate": parse_gate(gate)}
         if follow is not None:
             asked["follow"] = parse_units(follow)
-        net = wa.load(model)
+        net = opened(model, checkpoint)
         if output is None:
             found = wa.explain(net, image, unit, **asked)
             drawn = wa.figures.explanation(found, palette=palette)  # pyright: ignore[reportArgumentType]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ import weightatlas as wa
 from ..errors import ArgumentError
 from .building import Images, Layers, Recipes, joined
 from .progressing import size
-from .telling import line, program, told
+from .telling import Weights, line, program, told
 
 #: Either of these tells an atlas.
 MARKS = ("atlas.json", "model.json")
@@ -24,7 +26,9 @@ SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def open_explorer(
-    source: Annotated[str, typer.Argument(help="name of a network, folder or URL of an atlas", metavar="MODEL|DIR")],
+    source: Annotated[
+        str, typer.Argument(help="network, as for build; or folder or URL of an atlas", metavar="MODEL|DIR")
+    ],
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="folder of the network's atlas (default: MODEL-atlas)")
     ] = None,
@@ -36,25 +40,28 @@ def open_explorer(
     allow_host: Annotated[list[str] | None, typer.Option(help="name by which others reach it; repeat for more")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="print the address and open nothing")] = False,
     no_build: Annotated[bool, typer.Option("--no-build", help="show what is there and compute nothing")] = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Open the explorer of a network or an atlas; what is missing is computed while you read. Ctrl-C ends it."""
     with told():
-        path, model = _place(source, output)
+        path, model = _place(source, output, checkpoint)
         if model is not None:
             print(f"the atlas of {line(model)} lies in {line(path)}", file=sys.stderr)
         shown = _Shown()
         try:
             wa.serve(
-                path, model=model, images=images, layers=joined(layers), recipes=joined(recipes), build=not no_build,
-                host=host, port=port, allow_hosts=allow_host or (), browser=not no_browser and _has_screen(),
-                ready=shown.ready, progress=shown,
+                path, model=model, weights=checkpoint, images=images, layers=joined(layers), recipes=joined(recipes),
+                build=not no_build, host=host, port=port, allow_hosts=allow_host or (), ready=shown.ready,
+                browser=not no_browser and _has_screen(), progress=shown,
             )  # fmt: skip
         finally:
             shown.clear()
-        print(f"ended; {program()} open {line(path)} goes on", file=sys.stderr)
+        words = [path] if model is None or ":" not in model else [model, "-o", path]  # which may be a folder's path
+        words += [] if checkpoint is None else ["--weights", checkpoint]
+        print(f"ended; {program()} open {line(shlex.join(words))} goes on", file=sys.stderr)
 
 
-def _place(source: str, output: str | None) -> tuple[str, str | None]:
+def _place(source: str, output: str | None, weights: str | None) -> tuple[str, str | None]:
     """Where the atlas is, and the network's name where it is not the atlas that tells it."""
     if "://" in source or any((Path(source) / mark).is_file() for mark in MARKS):
         if output is not None:
@@ -63,7 +70,20 @@ def _place(source: str, output: str | None) -> tuple[str, str | None]:
     folder = Path(source)
     if output is None and folder.is_dir() and (folder.is_absolute() or len(folder.parts) != 1):
         raise ArgumentError(f"{source!r} is no atlas: it has no atlas.json (weightatlas open MODEL -o {source})")
-    return (f"{folder.name}-atlas" if output is None else output), source
+    return (_folder_of(source, weights) if output is None else output), source
+
+
+def _folder_of(source: str, weights: str | None) -> str:
+    """A folder's name for the atlas of a network, of characters that every file system takes.
+
+    Example:
+        >>> _folder_of("timm:resnet18", None), _folder_of("hf:microsoft/resnet-18", "runs/my last.pth")
+        ('timm-resnet18-atlas', 'hf-resnet-18-my-last-atlas')
+    """
+    library, colon, rest = source.partition(":")
+    name = os.path.basename(os.path.abspath(rest if colon else source))
+    words = [library if colon else "", name, "" if weights is None else Path(weights).stem]
+    return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words))).lstrip(".-") + "-atlas"
 
 
 def _has_screen() -> bool:

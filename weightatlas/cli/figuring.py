@@ -14,7 +14,7 @@ import weightatlas as wa
 from ..errors import ArgumentError
 from .expanding import parse_gate, parse_position
 from .rendering import bar
-from .telling import WIDTH, Dark, Model, Seed, Width, line, parse_units, save, told
+from .telling import WIDTH, Dark, Model, Seed, Weights, Width, line, opened, parse_units, save, told
 
 #: What ``figure_kinds()`` lists, here as words so that --help need not import torch.
 KINDS = (
@@ -87,6 +87,7 @@ def figure(
     palette: Theme = None,
     width: Width = WIDTH,
     dark: Dark = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Draw one figure: weights, factors and positions between pictures of what units detect."""
     given = dict(locals())
@@ -95,7 +96,7 @@ def figure(
         wa.figures.check_width(width)
         wa.records.check_writable(output)
         options = _options({name: given[name] for name in OPTIONS if given[name] is not None})
-        net = wa.load(model)
+        net = opened(model, checkpoint)
         with bar("  pictures") as pictures:
             if kind in wa.figure_kinds() and "progress" in wa.figure_kinds()[kind].parameters:
                 options["progress"] = pictures
@@ -107,7 +108,7 @@ def figure(
 OPTIONS = tuple(
     name
     for name in inspect.signature(figure).parameters
-    if name not in ("kind", "model", "target", "output", "width", "dark")
+    if name not in ("kind", "model", "target", "output", "width", "dark", "checkpoint")
 )
 
 
@@ -131,6 +132,7 @@ def article(
     seed: Seed = 0,
     device: Device = None,
     palette: Annotated[str, typer.Option("--theme", "--palette", help="of maps: classic or colorblind")] = "classic",
+    checkpoint: Weights = None,
 ) -> None:
     """Make every figure of "Visualizing Weights" for a network, its units chosen by stated rules, and index.html."""
     with told():
@@ -138,7 +140,7 @@ def article(
             raise ArgumentError(f"--theme {palette!r} is none of classic, colorblind")
         with bar("  pictures") as pictures:
             index = wa.article(
-                wa.load(model), output, recipe=recipe, images=images, seed=seed, device=device,
+                opened(model, checkpoint), output, recipe=recipe, images=images, seed=seed, device=device,
                 palette=palette,  # pyright: ignore[reportArgumentType]
                 progress=lambda words: print(f"  {line(words)}", file=sys.stderr), pictures=pictures,
             )  # fmt: skip

@@ -11,7 +11,22 @@ from rich.text import Text
 import weightatlas as wa
 
 from ..errors import ArgumentError
-from .telling import WIDTH, AsJson, Dark, Model, Out, Width, check_drawn, line, new_table, print_table, save, told
+from .telling import (
+    WIDTH,
+    AsJson,
+    Dark,
+    Model,
+    Out,
+    Weights,
+    Width,
+    check_drawn,
+    line,
+    new_table,
+    opened,
+    print_table,
+    save,
+    told,
+)
 
 COLUMNS = ("layer", "kind", "units", "grid", "operators", "reads", "same as")
 WORDS = ("layer", "kind", "operators", "reads", "same as")
@@ -33,6 +48,7 @@ def graph(
     output: Out = None,
     width: Width = WIDTH,
     dark: Dark = False,
+    checkpoint: Weights = None,
 ) -> None:
     """List which layers feed which, in the order in which they run, and draw it."""
     with told():
@@ -42,7 +58,7 @@ def graph(
             raise ArgumentError(f"{svg.name!r} does not end in .svg; -o writes .svg, .png and .html")
         for path in files:
             wa.figures.check_path(path)
-        whole = wa.layer_graph(wa.load(model))
+        whole = wa.layer_graph(opened(model, checkpoint))
         part = whole.part(source, target)
         if as_json:
             print(part.to_json())

@@ -17,7 +17,7 @@ from rich.text import Text
 import weightatlas as wa
 
 from ..errors import ArgumentError
-from .telling import WIDTH, Dark, Model, Seed, Width, line, parse_units, save, told
+from .telling import WIDTH, Dark, Model, Seed, Weights, Width, line, opened, parse_units, save, told
 
 UNITS_RENDERED = 20
 
@@ -65,6 +65,7 @@ def render(
     seed: Seed = 0,
     width: Width = WIDTH,
     dark: Dark = False,
+    checkpoint: Weights = None,
 ) -> None:
     """Render feature visualizations: a picture of what every unit of a layer detects, as a contact sheet."""
     with told():
@@ -75,7 +76,7 @@ def render(
         for path in (output, file):
             if path is not None:
                 wa.records.check_writable(path)
-        net = wa.load(model)
+        net = opened(model, checkpoint)
         known = net.layers[layer]
         chosen = parse_units(units) if units is not None else range(min(UNITS_RENDERED, known.units))
         known.unit_indices(chosen)

@@ -29,12 +29,27 @@ WIDE = 10_000  # characters
 MOST_UNITS = 10_000  # drawn at once
 WIDTH = 720.0
 
-Model = Annotated[str, typer.Argument(help="efficientnet_lite0, or a .safetensors, .pth or .pt file", metavar="MODEL")]
+#: What MODEL can be, for commands that need no architecture and for those that do.
+NAMES = "efficientnet_lite0, inceptionv1, timm:NAME, torchvision:NAME, hf:REPO, "
+Model = Annotated[str, typer.Argument(help=f"{NAMES}onnx:FILE, or a .safetensors, .pth or .pt file", metavar="MODEL")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="of a MODEL given by name: a file, or random", metavar="FILE|random"),
+]
 Out = Annotated[Path | None, typer.Option("-o", "--output", help="file ending in .svg, .png or .html")]
 AsJson = Annotated[bool, typer.Option("--json", help="everything as JSON")]
 Seed = Annotated[int, typer.Option(help="of everything random")]
 Width = Annotated[float, typer.Option(help="of the figure in pixels")]
 Dark = Annotated[bool, typer.Option("--dark", help="dark ground")]
+
+
+def opened(model: str, weights: str | None) -> Any:
+    """The network of ``MODEL`` and ``--weights``.
+
+    Raises:
+        WeightAtlasError: as :func:`weightatlas.load` says.
+    """
+    return wa.load(model) if weights is None else wa.load(model, weights=weights)
 
 
 @contextmanager

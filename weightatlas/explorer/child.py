@@ -22,7 +22,7 @@ PATIENCE, LAST = 10.0, 2.0
 LONGEST_LINE = 2**22  # bytes
 
 
-def order(path: str, model: Any, images: Any, layers: Any, recipes: Any) -> dict[str, Any]:
+def order(path: str, model: Any, weights: Any, images: Any, layers: Any, recipes: Any) -> dict[str, Any]:
     """What the builder is told first: the arguments of a build, as JSON has them.
 
     Raises:
@@ -34,9 +34,13 @@ def order(path: str, model: Any, images: Any, layers: Any, recipes: Any) -> dict
         if values is not None and not all(isinstance(v, str | os.PathLike) for v in values):
             raise ArgumentError(f"{name}= takes names and paths here, which another process is told; not {value!r}")
         given[name] = None if values is None else [os.fspath(v) for v in values]
-    if model is not None and not isinstance(model, str | Path):
-        raise ArgumentError(f"model= takes a name that wa.load takes, not a {type(model).__name__}")
-    return {"path": path, "model": None if model is None else str(model), **given}
+    for name, value, what in (
+        ("model", model, "a name that wa.load takes"), ("weights", weights, "a file's path or 'random'")
+    ):  # fmt: skip
+        if value is not None and not isinstance(value, str | Path):
+            raise ArgumentError(f"{name}= takes {what}, not a {type(value).__name__}")
+        given[name] = None if value is None else str(value)
+    return {"path": path, **given}
 
 
 class Child:

@@ -167,9 +167,9 @@ class Desk:
             self.failed(ask, why)
         self.tell_state(builder=builder, about=why)
 
-    def looked_at_by(self, model: str | None) -> None:
-        """Has images looked at through a network that another process opens by this name."""
-        self.looker = Looker(lambda: seen_by(self.manifest(), model), self.unable_to_look)
+    def looked_at_by(self, model: str | None, weights: str | None = None) -> None:
+        """Has images looked at through a network that another process opens by this name, with these weights."""
+        self.looker = Looker(lambda: seen_by(self.manifest(), model, weights), self.unable_to_look)
 
     def unable_to_look(self, why: str) -> None:
         """Notes that no image can be looked at, and why."""
@@ -196,11 +196,11 @@ class Desk:
             return await asyncio.to_thread(lambda: self.opened().drop_family(name))
 
 
-def seen_by(manifest: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+def seen_by(manifest: Mapping[str, Any], model: str | None = None, weights: str | None = None) -> dict[str, Any]:
     """What a process that looks at images is told: which network, and how to know that it is the atlas's."""
     about = manifest["model"]
-    return {"model": model or about["name"], "hash": about["weights_hash"], "input": manifest["input"],
-            "pixels": MOST_PIXELS}  # fmt: skip
+    return {"model": model or about["name"], "weights": weights, "hash": about["weights_hash"],
+            "input": manifest["input"], "pixels": MOST_PIXELS}  # fmt: skip
 
 
 def unseen(manifest: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from .child import order
 from .desk import Desk, begun
 from .guarding import Guard, bracketed
 from .listening import Hub
+from .reopening import reopened
 from .running import Run
 
 #: Where the explorer is if nobody says, and how many ports behind it are tried when that is taken.
@@ -34,6 +35,7 @@ def serve(
     path: str | Path,
     *,
     model: str | Path | None = None,
+    weights: str | Path | None = None,
     images: Iterable[str | Path] | str | Path | None = None,
     layers: Iterable[str] | str | None = None,
     recipes: Iterable[str] | str | None = None,
@@ -55,6 +57,8 @@ def serve(
         path: the folder or URL of an atlas; with ``model``, one that is begun if there is none.
         model: the name of the network; default the one that the atlas says it is of. An atlas of a network that cannot
             be loaded by name is shown as it is.
+        weights: of a network by name, see :func:`weightatlas.load`; needed again where those of an atlas come from a
+            file, because atlases tell its name and not its folder.
         images, layers, recipes: of the build in the background, see :func:`weightatlas.build`; images are files and
             folders.
         build: whether anything is computed: what is missing in the atlas, and what the network does on readers' images.
@@ -80,19 +84,20 @@ def serve(
         raise ArgumentError(
             f"a server at host={host!r} is reached by names that it must know: give allow_hosts= (--allow-host NAME)"
         )
-    there = begun(files)
-    if there:
-        model = Atlas(files).model if model is None else model
-    elif model is None or not build:
+    there, why = begun(files), "" if build else NOT_ASKED
+    asked = order(str(path), model, weights, images, layers, recipes)
+    if there and model is None:
+        asked["model"], asked["weights"], unknown = reopened(Atlas(files).manifest, str(path), asked["weights"])
+        why = why or unknown
+    elif not there and (model is None or not build):
         Atlas(files)  # says what is missing
-    asked = order(str(path), model, images, layers, recipes) if build else None
     with _listening(host, port) as taken:
         place = taken.getsockname()[1]
         shown = "127.0.0.1" if host in EVERYWHERE else bracketed(host)
-        desk = Desk(files, Hub(), "" if build else NOT_ASKED)
-        if asked is not None:
-            desk.looked_at_by(asked["model"])
-        run = Run(desk, asked, f"http://{shown}:{place}/", ready or print, progress, stop, browser)
+        desk = Desk(files, Hub(), why)
+        if not why:
+            desk.looked_at_by(asked["model"], asked["weights"])
+        run = Run(desk, None if why else asked, f"http://{shown}:{place}/", ready or print, progress, stop, browser)
         asyncio.run(run.until_ended(lambda app: Guard(app, host, place, names), taken))
 
 

@@ -21,6 +21,7 @@ from ...store.sealing import document, parsed
 from .context import Settings
 from .job import Failure, Outcome
 from .matching import check_network, check_settings
+from .naming import public_origin
 from .request import Request
 from .running import PROBE
 
@@ -187,6 +188,7 @@ def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, 
     rule = asked["gate"] if asked["gate"] is not None else "expected"
     if rule == "measured" and not measured:
         raise ArgumentError("gate='measured' needs statistics: give images=, or run wa.measure(net, images) before")
+    origin = public_origin(net)
     return {
         "format": FORMAT,
         "schema": layout.SCHEMA,
@@ -196,6 +198,7 @@ def _identity(net: Network, asked: dict[str, Any], measured: bool) -> dict[str, 
             "weights_hash": net.weights_hash,
             "parameters": net.parameters,
             "notes": list(net.notes),
+            **({} if origin is None else {"origin": origin}),
         },
         "input": json.loads(json.dumps(asdict(spec))),
         "seed": asked["seed"] if asked["seed"] is not None else 0,

@@ -1,7 +1,8 @@
 """``python -m weightatlas.builder.live``: started by the explorer, told and telling in lines of JSON.
 
-The first line says what to build (``path``, ``model``, ``images``, ``layers``, ``recipes``), each further one asks for
-a picture or for weights, with a number in ``ask``. When no more can come, the job in flight is finished, and this ends.
+The first line says what to build (``path``, ``model``, ``weights``, ``images``, ``layers``, ``recipes``), each further
+one asks for a picture or for weights, with a number in ``ask``. When no more can come, the job in flight is finished,
+and this ends.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Session:
     """The builder of an atlas while a server shows it.
 
     Args:
-        order: ``path``, ``model``, ``images``, ``layers``, ``recipes``: of the build in the background.
+        order: ``path``, ``model``, ``weights``, ``images``, ``layers``, ``recipes``: of the build in the background.
         inbox, out: from and to the server.
     """
 
@@ -57,7 +57,7 @@ class Session:
         """The network, opened when it is first needed."""
         if self._net is None:
             use_threads(spare_threads())
-            self._net = load(self.order["model"])
+            self._net = load(self.order["model"], weights=self.order.get("weights"))
             self._photos = photos_from(self._net, self.order.get("images"))
         return self._net
 

@@ -48,8 +48,8 @@ class Session:
     """Looks at images until its input ends.
 
     Args:
-        order: ``model``, the name of the network; ``hash`` of its weights and ``input`` in the atlas; ``pixels`` that
-            an image may have.
+        order: ``model`` and ``weights``, as :func:`weightatlas.load` takes them; ``hash`` of the weights and ``input``
+            in the atlas; ``pixels`` that an image may have.
         inbox, out: from and to the server.
     """
 
@@ -201,7 +201,7 @@ def opened(order: dict[str, Any]) -> Network:
     Raises:
         WeightAtlasError: if it cannot be opened by its name, or what is opened is another one.
     """
-    net = load(order["model"])
+    net = load(order["model"], weights=order.get("weights"))
     spec = as_json(net.require_module("looking at images")[1])
     if net.weights_hash != order["hash"]:
         raise StoreError(
