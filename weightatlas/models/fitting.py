@@ -86,7 +86,7 @@ def _prefix(missing: list[str], extra: list[str]) -> str:
                 at = long.find(".", at + 1)
         if before:
             prefix, count = before.most_common(1)[0]
-            if 2 * count > len(theirs):
+            if 2 * count > min(len(ours), len(theirs)):
                 return told.format(prefix, prefix)
     return ""
 
