@@ -316,6 +316,9 @@ def test_names(tmp_path) -> None:
         "bias.of.it": numbers(4),
         "enc.proj.bias": numbers(4),
         "onnx::M": numbers(4, 4),
+        "onnx::N": numbers(4, 4),
+        "onnx::O": numbers(4, 4),
+        "shared.bias": numbers(4),
     }
     nodes = [
         node("Conv", "x onnx::Conv_0", "a", name="/backbone/layer1/layer1.0/conv1/Conv"),
@@ -327,7 +330,11 @@ def test_names(tmp_path) -> None:
         node("Conv", "f onnx::Conv_0", "g"),  # the first one's weights again
         node("MatMul", "g model/dense/kernel:0", "h", name="x/y/MatMul"),
         node("MatMul", "h onnx::M", "i"),
-        node("Add", "enc.proj.bias i", "y"),
+        node("Add", "enc.proj.bias i", "j"),
+        node("MatMul", "j onnx::N", "k", name="/enc/convolution/MatMul"),
+        node("Add", "k shared.bias", "l"),
+        node("MatMul", "l onnx::O", "m"),
+        node("Add", "m shared.bias", "y"),
     ]
     nodes[3].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'trunk', 'trunk.conv', 'conv2d']")
     made = model(nodes, tensors)
@@ -335,6 +342,7 @@ def test_names(tmp_path) -> None:
     net = opened(tmp_path, made)
     assert list(net.layers) == [
         first, "features.0.0", "Conv_2", "trunk.conv", "evil__2J_3_2", f"{first}_2", f"{first}#2", "model.dense", "enc.proj",
+        "enc.convolution", "MatMul_3",  # a bias that two share is neither's name
     ]  # fmt: skip
     np.testing.assert_array_equal(wa.direct_weights(net, f"{first}#2").values, tensors["onnx::Conv_0"])
     np.testing.assert_array_equal(net.tensors["enc.proj.bias"], tensors["enc.proj.bias"])

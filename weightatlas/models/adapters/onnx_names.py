@@ -40,16 +40,18 @@ class Names:
         self.taken.add(chosen)
         return chosen
 
-    def name(self, node: Any, tensors: Iterable[str]) -> str:
+    def name(self, node: Any, tensors: Iterable[str], others: Iterable[str] = ()) -> str:
         """A new name for a layer.
 
         Args:
             node: that computes it.
-            tensors: names of its weight, bias … in the file, most telling first.
+            tensors: names of what it has in the file, most telling first.
+            others: names that tell if neither those nor the node's does.
         """
         count = self._counts.get(node.op_type, 0)
         self._counts[node.op_type] = count + 1
-        for found in (*(of_tensor(t) for t in tensors), of_scopes(node), of_node(node.name)):
+        own = (of_scopes(node), of_node(node.name))
+        for found in (*map(of_tensor, tensors), *own, *map(of_tensor, others)):
             if found:
                 return self.unique(clean(found))
         return self.unique(clean(f"{node.op_type}_{count}"))
@@ -75,7 +77,9 @@ def of_node(name: str) -> str:
         ('backbone.layer1.0.conv1', 'model.conv1', '')
     """
     parts = [p for p in name.split("/") if p]
-    while parts and OPERATOR.match(parts[-1]):
+    if parts and OPERATOR.match(parts[-1]):  # one: a module may be called so as well
+        parts.pop()
+    if parts and parts[-1] == "Tensordot":
         parts.pop()
     path: list[str] = []
     for part in parts:  # a container's child bears the container's name once more

@@ -97,7 +97,8 @@ class Reader:
             self._calls[same] += 1
             return f"{same}#{self._calls[same] + 1}"
         bias = kernel.bias.root if kernel.bias is not None else self._added(scope, node)
-        name = self._names.name(node, (kernel.weight.root, bias))
+        # exporters keep equal tensors once: a bias of zeros may bear the name of another layer's
+        name = self._names.name(node, (kernel.weight.root,), (bias,) if self._read_by[bias] == 1 else ())
         owner = of_tensor(kernel.weight.root)
         while f"{name}.weight" in self.scope.tensors and owner != name:  # would be taken for another's
             name = self._names.unique(name)
