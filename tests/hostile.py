@@ -156,6 +156,7 @@ def code(trace: Path) -> list[Case]:
         Case("code_called_safetensors.safetensors", saved(bomb), wants),
         Case("code_called_bin.bin", saved(bomb), wants),
         Case("code_system.pth", archive(state(text("w"), system)), r"wants to run os\.system;"),
+        Case("code_odd_name.pth", archive(b"\x80\x02c\\q\nname\n)R."), "wants to run"),
         Case("code_many.pth", archive(state(text("w"), tensor(), several_calls)), r"builtins\.eval, subprocess\.Popen"),
         Case("code_newer_protocol.pth", archive(stacked), r"wants to run os\.system;"),
         Case("code_whole_module.pth", saved(nn.Linear(2, 2)), r"Linear.*weights_only=False\)\.state_dict\(\), "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -101,6 +102,25 @@ def test_positions_outside_of_a_sparse_tensor_are_refused(tmp_path) -> None:
     outside = torch.sparse_coo_tensor([[0, 7], [0, 0]], [1.0, 2.0], (2, 2), check_invariants=False)
     with pytest.raises(LoadError, match="is not a readable PyTorch file, or it is damaged"):
         opened(tmp_path, {"a": outside})
+
+
+def test_a_refused_file_leaves_nothing_to_the_next(tmp_path) -> None:
+    outside = torch.sparse_coo_tensor([[0, 7], [0, 0]], [1.0, 2.0], (2, 2), check_invariants=False)
+    torch.save({"a": outside, "b": torch.ones(2, dtype=torch.int64)}, tmp_path / "bad.pth")
+    with zipfile.ZipFile(tmp_path / "bad.pth") as packed:
+        members = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(tmp_path / "bad.pth", "w") as packed:
+        for name, data in members.items():
+            head, flag, tail = data.rpartition(b"\x89" if name.endswith(".pkl") else b"\0\0no such thing")
+            packed.writestr(name, head + (flag and b"\x88") + tail)  # whole numbers that want a gradient
+    with pytest.raises(LoadError, match=r"or it is damaged \(RuntimeError\)"):
+        wa.load(tmp_path / "bad.pth")
+    assert wa.load(saved_sparse(tmp_path)).tensors["a"].sum() == 3
+
+
+def saved_sparse(folder):
+    torch.save({"a": torch.eye(3).to_sparse()}, folder / "good.pth")
+    return folder / "good.pth"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def _tensor(tables: Tables, storage: Any, offset: Any, shape: Any, stride: Any, 
     hooks = rest[1] if len(rest) > 1 else None
     if not isinstance(storage, Stored) or not whole((offset,)) or not whole(shape) or not whole(stride):
         return None
-    if len(shape) != len(stride) or not _hooks(hooks):
+    if len(shape) != len(stride) or not _hooks(hooks) or len(rest) > 3:
         return None
     return tables.plan(Planned(storage.dtype, shape, stride, offset, storage))
 

@@ -8,6 +8,7 @@ machine whose values are only descriptions: of storages, of tensors over them, a
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,8 +64,10 @@ def follow(stream: Any, tables: Tables | None = None, allowed: frozenset[str] = 
     """
     machine = _Machine(Content(tables=tables or Tables()), allowed)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            machine.step(opcode, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in damaged names
+            for opcode, argument, _ in pickletools.genops(stream):
+                machine.step(opcode, argument)
         machine.content.top = machine.stack.pop()
     except OddPickleError:
         if not machine.content.foreign:  # else it is refused for that, and this follows from it

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import _utils
 
 from ..errors import LoadError
 from .archives import Archive
@@ -197,6 +198,8 @@ def _load(path: Path, content: Content) -> Any:
             with path.open("rb") as file:  # a path that ends in .safetensors would be read as that
                 return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler stumble in any way it likes
+        # what torch noted to check would else be checked with the next file
+        getattr(_utils, "_sparse_tensors_to_validate", []).clear()
         # torch's own words advise to turn the safety off, so the kind of error must do
         raise LoadError(
             f"{path} is not a readable PyTorch file, or it is damaged ({type(error).__name__}); save a state dict "
