@@ -254,6 +254,9 @@ runs the same stages and compares.
 - **banding** measures the stripes of all spatial kernels; **expand** multiplies out three spans (neighbours, four
   layers apart, from the first layer to the middle one; fewer in networks that are too short for three).
 - **visualize** makes one picture by the recipe `quick`; in brackets its size in pixels.
+
+Rows of timm and torchvision are run where these libraries can be imported. This page was made beside a build of torch
+for which torchvision's compiled operators do not load; they were declared without code, and no network here calls them.
 """
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,10 +158,13 @@ def transformers_folder(kind: str, **config: Any) -> Callable[[Path], wa.Network
 
     def opened(folder: Path) -> wa.Network:
         import transformers
+        from transformers.utils import logging
 
         torch.manual_seed(0)
+        logging.disable_progress_bar()
         made = getattr(transformers, f"{kind}ForImageClassification")
         made(getattr(transformers, f"{kind}Config")(**config)).save_pretrained(folder / kind)
+        (folder / kind / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
         return wa.load(f"hf:{folder / kind}")
 
     return opened
@@ -178,6 +182,11 @@ def zoo(prefix: str, *names: str) -> list[Row]:
     ]
 
 
+SIDE = 64  # pixels
+PREPROCESSOR = {
+    "do_resize": True, "size": {"height": SIDE, "width": SIDE}, "resample": 2, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+}  # fmt: skip
 SMALL = dict(hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1])
 ROWS = [
     Row("EfficientNet-Lite0", '`"efficientnet_lite0"`, trained', lambda folder: wa.load("efficientnet_lite0")),
@@ -190,13 +199,13 @@ ROWS = [
             "ConvNext": SMALL,
             "MobileNetV1": dict(depth_multiplier=0.5),
             "MobileNetV2": dict(depth_multiplier=0.5),
-            "EfficientNet": dict(width_coefficient=0.5, depth_coefficient=0.5, image_size=96, hidden_dim=640),
+            "EfficientNet": dict(width_coefficient=0.5, depth_coefficient=0.5, image_size=SIDE, hidden_dim=640),
             "ViT": dict(
                 hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=64
             ),
         }.items()
     ),
-    *zoo("timm", "resnet18", "mobilenetv3_small_100", "convnext_atto", "regnety_002", "tf_efficientnet_b0", "nfnet_f0"),
+    *zoo("timm", "resnet18", "mobilenetv3_small_100", "convnext_atto", "regnety_002", "tf_efficientnet_lite0", "vit_tiny_patch16_224"),
     *zoo("torchvision", "resnet18", "googlenet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "vit_b_16"),
     Row("U-Net with transposed convolutions", "module", module(UNet, 3, 64, 64)),
     Row("1 channel, MNIST-sized", "module", module(mnist, 1, 28, 28)),
