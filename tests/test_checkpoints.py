@@ -255,4 +255,4 @@ def test_the_hash_of_the_file_goes_with_every_result(tmp_path, name: str) -> Non
     for suffix in (".npz", ".safetensors"):
         weights.save(tmp_path / f"saved{suffix}")
         assert wa.Weights.load(tmp_path / f"saved{suffix}").provenance.file == told
-    assert f"file {name} SHA-256 {told[-64:-52]}" in wa.figures.nmf_grid(factors).source
+    assert told[-64:-52] not in wa.figures.nmf_grid(factors).source  # little text: the weights' own hash is there

@@ -134,7 +134,7 @@ def article(
     palette: Annotated[str, typer.Option("--theme", "--palette", help="of maps: classic or colorblind")] = "classic",
     checkpoint: Weights = None,
 ) -> None:
-    """Make every figure of "Visualizing Weights" for a network, its units chosen by stated rules (of inceptionv1: its own)."""
+    """Make every figure of "Visualizing Weights" for a network, by stated rules (of inceptionv1: of its own units)."""
     with told():
         if palette not in ("classic", "colorblind"):
             raise ArgumentError(f"--theme {palette!r} is none of classic, colorblind")

@@ -135,10 +135,8 @@ def noted(provenance: Provenance) -> list[str]:
 
 
 def source_line(provenance: Provenance) -> str:
-    """Provenance in a line: model, weights, the file they come from, version."""
+    """Provenance in a line: model, weights, version. The file they come from is in the record."""
     weights = f" · weights {provenance.weights_hash[:12]}" if provenance.weights_hash else ""
-    name, _, digest = provenance.file.rpartition(" sha256:")
-    weights += f" · file {name} SHA-256 {digest[:12]}" if name else ""
     version = f" · weightatlas {provenance.package_version}" if provenance.package_version else ""
     return f"{provenance.model or 'array'}{weights}{version}"
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, LoadError, unknown_name
-from ..checkpoint import read_checkpoint
+from ..checkpoint import file_hash, read_checkpoint
 from ..fitting import fill
 from ..opened import RANDOM, UNTRAINED, Opened
 from ..spec import InputSpec, Resize
@@ -19,6 +19,8 @@ from .importing import installed, library
 
 #: Prefixes of names that do not stand in timm's list: repositories of the Hub, folders.
 HUB, FOLDER = ("hf-hub:", "hf_hub:"), "local-dir:"
+#: What a repository calls its file of weights.
+FILES = ("model.safetensors", "pytorch_model.bin")
 #: Tags that are listed.
 MOST_TAGS = 6
 #: What timm's functions for checkpoints of other people stumble over in a file that is none of theirs.
@@ -46,7 +48,7 @@ def open_network(name: str, weights: str | None) -> Opened:
     with seeded():
         if weights is None:
             module = _made(timm, full, pretrained=True)
-            notes += (_from(module, full),)
+            notes, file = (*notes, _from(module, full)), _file_of(module, full)
         elif weights == RANDOM:
             module = _made(timm, full)
             notes += (UNTRAINED,)
@@ -146,6 +148,22 @@ def _from(module: nn.Module, name: str) -> str:
     return f"weights of {where}{license}, loaded by timm {installed('timm')}".rstrip()
 
 
+def _file_of(module: nn.Module, name: str) -> str:
+    """The name and hash of the file that timm has just read; empty where it does not tell which."""
+    about: dict[str, Any] = getattr(module, "pretrained_cfg", {})
+    repository, _, revision = str(about.get("hf_hub_id") or "").partition("@")
+    for known in filter(None, (about.get("hf_hub_filename"), *FILES)):  # in the order in which timm tries them
+        if name.startswith(FOLDER):
+            found = os.path.join(name.removeprefix(FOLDER), known)
+        elif repository:
+            found = library("huggingface_hub").try_to_load_from_cache(repository, known, revision=revision or None)
+        else:
+            return ""
+        if isinstance(found, str) and os.path.isfile(found):
+            return file_hash(Path(found))
+    return ""
+
+
 def _filled(timm: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[str, ...], str]:
     """A network with the weights of a file, as many classes and channels as that has, and what is to be said of it."""
     checkpoint = read_checkpoint(path)
@@ -155,8 +173,8 @@ def _filled(timm: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[s
     if options:
         module = _made(timm, name, options=options)
         notes += tuple(f"{option}={value} as the file has it" for option, value in options.items())
-    fill(module, state, path, f"timm:{name}")
-    return module, (*checkpoint.notes, *notes, f"weights from {path.name}"), checkpoint.file
+    changed = fill(module, state, path, f"timm:{_shown(name)}")
+    return module, (*checkpoint.notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
 
 
 def _renamed(module: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -138,8 +138,8 @@ def _filled(models: ModuleType, base: str, path: Path) -> tuple[nn.Module, tuple
             "transform_input is off, as torchvision makes the network without weights of its own; one that went on "
             "from those has it on: build it with transform_input=True and give the module"
         )
-    fill(module, state, path, f"torchvision:{base}")
-    return module, (*checkpoint.notes, *notes, f"weights from {path.name}"), checkpoint.file
+    changed = fill(module, state, path, f"torchvision:{base}")
+    return module, (*checkpoint.notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
 
 
 def _input(entry: Any) -> tuple[InputSpec, tuple[str, ...]]:
