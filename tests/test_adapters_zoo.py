@@ -91,7 +91,7 @@ class TestTimm:
         same(net, seeded(lambda: timm.create_model("test_resnet")))
         assert net.input == wa.InputSpec(shape=(3, 160, 160), mean=0.5, std=0.5, resize="crop")
         assert (net.name, net.notes[0], net.origin) == ("timm:test_resnet", UNTRAINED, ("timm:test_resnet", "random"))
-        assert "168 pixels (bilinear) and cuts 160 × 160" in net.notes[1]  # 160 / 0.95
+        assert "168 pixels (bilinear) before it cuts 160 × 160" in net.notes[1]  # 160 / 0.95
         assert not net.module.training
         assert not any(p.requires_grad for p in net.module.parameters())
         assert "fc" in net.layers
@@ -223,7 +223,7 @@ class TestTimm:
         net = wa.load("timm:test_squash", weights="random")
         assert (net.input.resize, net.notes) == ("stretch", (UNTRAINED,))
         fake_timm.cfgs["test_squash"][0].crop_pct = 0.9
-        assert "scales both sides of a picture to 177" in wa.load("timm:test_squash", weights="random").notes[1]
+        assert "scales both sides of pictures to 177" in wa.load("timm:test_squash", weights="random").notes[1]
         fake_timm.cfgs["test_squash"][0].crop_mode = "border"
         assert "fills up the rest; here they are cut" in wa.load("timm:test_squash", weights="random").notes[1]
 
@@ -239,7 +239,7 @@ class TestTorchvision:
         same(net, seeded(lambda: torchvision.get_model("squeezenet1_1", weights=None)))
         spec = wa.InputSpec(shape=(3, 224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
         assert (net.input, net.notes[0]) == (spec, UNTRAINED)
-        assert "256 pixels (bilinear) and cuts 224 × 224" in net.notes[1]
+        assert "256 pixels (bilinear) before it cuts 224 × 224" in net.notes[1]
 
     def test_trained_weights_are_those_of_the_cache_told_by_name_and_hash(self, torchvision, tmp_path, offline):
         module = torchvision.get_model("squeezenet1_1", weights=None)

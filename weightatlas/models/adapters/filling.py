@@ -52,6 +52,6 @@ def cut_note(library: str, side: float, size: tuple[int, int], interpolation: st
     if math.floor(side) == own and interpolation == "bilinear":
         return ""
     return (
-        f"{library} scales the short side of a picture to {math.floor(side)} pixels ({interpolation}) and cuts "
-        f"{size[0]} × {size[1]} out of the centre; here it is scaled to {own} (bilinear) first"
+        f"{library} scales the short side of pictures to {math.floor(side)} pixels ({interpolation}) before it cuts "
+        f"{size[0]} × {size[1]} out; here to {own} (bilinear)"
     )

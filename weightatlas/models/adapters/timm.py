@@ -237,7 +237,7 @@ def _input(module: nn.Module, told: dict[str, Any]) -> tuple[InputSpec, tuple[st
     resize: Resize = "stretch" if mode == "squash" else "crop"
     note = cut_note("timm", min(size[1:]) / share, (size[1], size[2]), str(told.get("interpolation", "bilinear")))
     if mode == "squash":
-        note = note.replace("the short side of a picture", "both sides of a picture")
+        note = note.replace("the short side", "both sides")
     elif mode == "border":
         note = f"timm scales pictures as a whole into {size[1]} × {size[2]} and fills up the rest; here they are cut"
     return InputSpec((channels, *size[1:]), mean=mean, std=std, resize=resize), (*notes, *filter(None, [note]))

@@ -154,8 +154,8 @@ def _input(entry: Any) -> tuple[InputSpec, tuple[str, ...]]:
         notes.append(f"torchvision does not tell a size of images; {ASSUMED} × {ASSUMED} pixels are assumed")
     elif not cut:
         notes.append(
-            f"torchvision scales the short side of a picture to {side} pixels and cuts nothing; here the network is "
-            f"read at {size[0]} × {size[1]}"
+            f"torchvision scales the short side of pictures to {side} pixels and cuts nothing; here they are cut to "
+            f"{size[0]} × {size[1]}"
         )
     else:
         way = str(getattr(getattr(told, "interpolation", None), "value", "bilinear"))
