@@ -119,6 +119,7 @@ class TestTimm:
         assert ("averaged" in " ".join(net.notes)) == ("in_chans" in options)
         assert len(net.input.mean) == net.input.channels == options.get("in_chans", 3)
         assert net.origin == ("timm:test_resnet", str(path))
+        assert not any("in order of their names" in note for note in net.notes)  # a module has an order
 
     def test_a_file_of_another_network_is_told_in_a_line(self, timm, tmp_path):
         torch.save({"a.weight": torch.ones(2, 2)}, tmp_path / "a.pth")

@@ -21,6 +21,8 @@ from .sniffing import SUFFIXES as SUFFIXES
 #: What wrappers put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _SHOWN = 60  # characters of a name
+#: What is said of files that are sorted by name.
+BY_NAME = "layers are in order of their names; the file does not tell the order of execution"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     notes: tuple[str, ...] = ()
     file: str = ""
+
+    @property
+    def kept_notes(self) -> tuple[str, ...]:
+        """The notes that still hold for a module with these tensors, which has an order of its own."""
+        return tuple(note for note in self.notes if note != BY_NAME)
 
 
 def file_hash(path: Path) -> str:
@@ -72,7 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors, notes = _readable(path, tensors, notes)
     if kind == "safetensors":  # such files are sorted by name as text: put 10 after 9
         tensors = dict(sorted(tensors.items(), key=lambda item: _natural(item[0])))
-        notes += ("layers are in order of their names; the file does not tell the order of execution",)
+        notes += (BY_NAME,)
     if (kind == "safetensors") != (path.suffix == ".safetensors"):
         what = "a safetensors file" if kind == "safetensors" else "what torch.save writes"
         if kind == "safetensors" or path.suffix == ".safetensors":

@@ -89,7 +89,7 @@ def _opened(spec: ModelSpec, weights: str | Path | None) -> Opened:
         checkpoint = spec.read(path)
         module = spec.build()
         changed = fill(module, spec.rename(checkpoint.tensors), path, spec.name)
-        notes, file = (*checkpoint.notes, *changed), checkpoint.file
+        notes, file = (*checkpoint.kept_notes, *changed), checkpoint.file
         notes += (f"weights from {path.name}",) if weights is not None else ()
     module = module.eval().requires_grad_(False)
     return Opened(spec.name, module, spec.input, dict(module.state_dict()), notes, file)

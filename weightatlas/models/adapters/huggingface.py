@@ -170,7 +170,7 @@ def _with_weights(made: Any, config: Any, place: Place, weights: str | None) -> 
     path = Path(weights)
     checkpoint = read_checkpoint(path)
     changed = fill(module, checkpoint.tensors, path, place.shown) or ()
-    return module, (*checkpoint.notes, *changed, f"weights from {path.name}"), checkpoint.file
+    return module, (*checkpoint.kept_notes, *changed, f"weights from {path.name}"), checkpoint.file
 
 
 def _pretrained(made: Any, config: Any, place: Place) -> tuple[nn.Module, tuple[str, ...], str]:

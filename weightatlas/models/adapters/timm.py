@@ -174,7 +174,7 @@ def _filled(timm: ModuleType, name: str, path: Path) -> tuple[nn.Module, tuple[s
         module = _made(timm, name, options=options)
         notes += tuple(f"{option}={value} as the file has it" for option, value in options.items())
     changed = fill(module, state, path, f"timm:{_shown(name)}")
-    return module, (*checkpoint.notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
+    return module, (*checkpoint.kept_notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
 
 
 def _renamed(module: nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

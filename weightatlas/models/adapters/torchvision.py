@@ -139,7 +139,7 @@ def _filled(models: ModuleType, base: str, path: Path) -> tuple[nn.Module, tuple
             "from those has it on: build it with transform_input=True and give the module"
         )
     changed = fill(module, state, path, f"torchvision:{base}")
-    return module, (*checkpoint.notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
+    return module, (*checkpoint.kept_notes, *notes, *changed, f"weights from {path.name}"), checkpoint.file
 
 
 def _input(entry: Any) -> tuple[InputSpec, tuple[str, ...]]:
