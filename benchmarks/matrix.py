@@ -102,7 +102,7 @@ def tried(row: networks.Row) -> dict[str, Cell]:
 
         def load() -> Cell:
             opened.append(row.open(Path(folder)))
-            return Cell("works", f"{opened[0].parameters / 1e6:.2g} M parameters", opened[0].notes)
+            return Cell("works", amount(opened[0].parameters), opened[0].notes)
 
         cells["load"] = attempt(load)
         if opened:
@@ -113,6 +113,11 @@ def tried(row: networks.Row) -> dict[str, Cell]:
             ):  # fmt: skip
                 cells[name] = attempt(lambda stage=stage: stage(net))
     return cells
+
+
+def amount(count: int) -> str:
+    """A number of parameters in three digits at most."""
+    return f"{count / 1e6:.2g} M" if count >= 1e5 else f"{count / 1e3:.2g} k"
 
 
 def attempt(stage: Callable[[], Cell]) -> Cell:
@@ -151,7 +156,7 @@ def direct(net: wa.Network) -> Cell:
             read += bool(wa.direct_weights(net, layer.name).values.size)
         except wa.WeightAtlasError as error:
             refused[layer.name] = sentence(error)
-    words = f"{read} of {read + len(refused)}"
+    words = f"{read}/{read + len(refused)}"
     if refused and not read:
         raise wa.WeightAtlasError(next(iter(refused.values())))
     return Cell("works", words, tuple(list(refused.values())[:1]))
@@ -165,13 +170,13 @@ def factorized(net: wa.Network) -> Cell:
     largest = max((la.kernel or (1, 1))[0] * (la.kernel or (1, 1))[1] for la in wide)
     of = [la for la in wide if (la.kernel or (1, 1))[0] * (la.kernel or (1, 1))[1] == largest]
     f = wa.factorize(wa.direct_weights(net, of[len(of) // 2].name), rank=3)
-    return Cell("works", f"{f.explained:.0%} of at most {f.bound:.0%}")
+    return Cell("works", f"{f.explained:.0%} of {f.bound:.0%}")
 
 
 def banded(net: wa.Network) -> Cell:
     rows = list(wa.banding(net, permutations=200))
     more = sorted({row.apart for row in rows if row.apart})
-    return Cell("works", f"{len(rows)} spatial layers", tuple(more))
+    return Cell("works", f"{len(rows)}", tuple(more))
 
 
 def expanded(net: wa.Network) -> Cell:
@@ -190,7 +195,7 @@ def expanded(net: wa.Network) -> Cell:
         replaced |= {f"on the way, {r.operator} is read as: {r.became.split(',')[0]}" for r in w.replaced}
     if len(refused) == len(spans):
         raise wa.WeightAtlasError(refused[0])
-    words = f"{len(spans) - len(refused)} of {len(spans)}"
+    words = f"{len(spans) - len(refused)}/{len(spans)}"
     return Cell("works", words, (*sorted(replaced), *refused))
 
 
@@ -198,7 +203,7 @@ def visualized(net: wa.Network) -> Cell:
     """The first unit of a layer in the middle that has a grid."""
     chain = weighted(net)
     v = wa.visualize(net, chain[len(chain) // 2].name, units=[0], recipe="quick")
-    return Cell("works", "×".join(map(str, v.images.shape[1:3])))
+    return Cell("works", "yes" if v.images.std() else "flat")
 
 
 def versions() -> str:
@@ -212,17 +217,17 @@ def versions() -> str:
     return ", ".join(told)
 
 
-MARKS: dict[State, str] = {"works": "works", "notes": "works", "refused": "refused", "crash": "CRASH", "not run": "–"}
+MARKS: dict[State, str] = {"works": "", "notes": "", "refused": "refused", "crash": "CRASH", "not run": "not run"}
 
 
 def page(rows: list[networks.Row], found: dict[str, dict[str, Cell]]) -> str:
     """The page, with every sentence once under the table."""
     notes: list[str] = []
-    lines = [f"| network | opened by | {' | '.join(STAGES)} |", "|---" * (len(STAGES) + 2) + "|"]
+    lines = [f"| network | {' | '.join(STAGES)} |", "|---" * (len(STAGES) + 1) + "|"]
     for row in rows:
         cells = found[row.name]
         written = [_cell(cells[s], notes) if s in cells else "–" for s in STAGES]
-        lines.append(f"| {row.name} | {row.opened} | {' | '.join(written)} |")
+        lines.append(f"| {row.name}<br>{row.opened} | {' | '.join(written)} |")
     table = "\n".join(lines)
     under = "\n".join(f"{i}. {_plain(note)}" for i, note in enumerate(notes, 1))
     return HEAD.format(versions=versions()) + f"\n{table}\n\n## Notes\n\n{under}\n"
@@ -232,9 +237,8 @@ def _cell(cell: Cell, notes: list[str]) -> str:
     for sentence_ in cell.more:
         if sentence_ not in notes:
             notes.append(sentence_)
-    numbers = ", ".join(str(notes.index(s) + 1) for s in cell.more)
-    words = " ".join(part for part in (MARKS[cell.state], f"({cell.words})" if cell.words else "") if part)
-    return f"{words} [{numbers}]" if numbers else words
+    numbers = " ".join(str(notes.index(s) + 1) for s in cell.more)
+    return (MARKS[cell.state] or cell.words) + (f"<sup>{numbers}</sup>" if numbers else "")
 
 
 def _plain(words: str) -> str:
@@ -244,16 +248,31 @@ def _plain(words: str) -> str:
 
 HEAD = """# Tested models
 
-Every network here went through the same stages. What could not be done was refused with a sentence; the numbers behind
-a cell lead to it, or to what was noted. Written by `benchmarks/matrix.py` with {versions}; a test
-runs the same stages and compares.
+Every network here went through the same stages. What could not be done was refused with a sentence; small numbers lead
+to it, or to what was noted. Anything else in a cell means that it works. Written by `benchmarks/matrix.py` with
+{versions}; a test runs the same stages and compares.
 
-- **load** opens the network, **layers** lists its layers, **direct** reads the weights of each layer with a kernel.
-- **factorize** reduces one of them to three factors: the share of the squared weights that these hold, and the most
-  that any three could.
-- **banding** measures the stripes of all spatial kernels; **expand** multiplies out three spans (neighbours, four
-  layers apart, from the first layer to the middle one; fewer in networks that are too short for three).
-- **visualize** makes one picture by the recipe `quick`; in brackets its size in pixels.
+load
+: opens the network: its parameters
+
+layers
+: lists its layers: how many
+
+direct
+: the weights of each layer with a kernel: how many could be read, of how many
+
+factorize
+: one layer's weights in three factors: the share of the squared weights that they hold, of the most that any hold
+
+banding
+: the stripes of spatial kernels: how many layers have such
+
+expand
+: expanded weights over three spans (neighbours, four layers apart, from the first layer to the middle one; fewer in
+  short networks): how many could be multiplied out
+
+visualize
+: one picture of a unit, by the recipe `quick`
 
 Rows of timm and torchvision are run where these libraries can be imported. This page was made beside a build of torch
 for which torchvision's compiled operators do not load; they were declared without code, and no network here calls them.

@@ -178,7 +178,7 @@ def named(source: str) -> Callable[[Path], wa.Network]:
 def zoo(prefix: str, *names: str) -> list[Row]:
     """Rows for networks of a library that may not be there."""
     return [
-        Row(f"{prefix} {name}", f'`"{prefix}:{name}"`, random', named(f"{prefix}:{name}"), (prefix,)) for name in names
+        Row(f"{prefix}: {name}", f'`"{prefix}:{name}"`, random', named(f"{prefix}:{name}"), (prefix,)) for name in names
     ]
 
 
@@ -205,14 +205,22 @@ ROWS = [
             ),
         }.items()
     ),
-    *zoo("timm", "resnet18", "mobilenetv3_small_100", "convnext_atto", "regnety_002", "tf_efficientnet_lite0", "vit_tiny_patch16_224"),
+    *zoo(
+        "timm",
+        "resnet18",
+        "mobilenetv3_small_100",
+        "convnext_atto",
+        "regnety_002",
+        "tf_efficientnet_lite0",
+        "vit_tiny_patch16_224",
+    ),
     *zoo("torchvision", "resnet18", "googlenet", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "vit_b_16"),
-    Row("U-Net with transposed convolutions", "module", module(UNet, 3, 64, 64)),
-    Row("1 channel, MNIST-sized", "module", module(mnist, 1, 28, 28)),
-    Row("5 channels, satellite", "module", module(satellite, 5, 64, 64)),
-    Row("audio, 1-D convolutions", "module", module(audio, 1, 4000)),
-    Row("multilayer perceptron", "module", module(mlp, 20)),
-    Row("shared modules, ReLU in place", "module", module(Shared, 3, 32, 32)),
+    Row("U-Net with transposed convolutions", "a torch module, random", module(UNet, 3, 64, 64)),
+    Row("1 channel, MNIST-sized", "a torch module, random", module(mnist, 1, 28, 28)),
+    Row("5 channels, satellite", "a torch module, random", module(satellite, 5, 64, 64)),
+    Row("audio, 1-D convolutions", "a torch module, random", module(audio, 1, 4000)),
+    Row("multilayer perceptron", "a torch module, random", module(mlp, 20)),
+    Row("shared modules, ReLU in place", "a torch module, random", module(Shared, 3, 32, 32)),
     Row("a checkpoint alone", "`.pth` file", checkpoint),
     Row("an ONNX file", "`onnx:FILE`", onnx_file, ("onnx",)),
 ]
