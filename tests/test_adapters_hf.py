@@ -367,7 +367,7 @@ def test_repositories_in_the_cache(tmp_path, monkeypatch) -> None:
 
 
 def test_what_the_hub_says_becomes_a_sentence() -> None:
-    from weightatlas.models.adapters.huggingface_checks import failing
+    from weightatlas.models.adapters.huggingface.checks import failing
 
     cases = {
         GatedRepoError: "is gated: accept its terms",

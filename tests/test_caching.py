@@ -21,10 +21,11 @@ from misbehaving import serving
 
 import weightatlas as wa
 from weightatlas.errors import LoadError, UnknownNameError, WeightAtlasWarning
-from weightatlas.models import caching, downloading, inceptionv1, model_spec
-from weightatlas.models.caching import cache_folder
-from weightatlas.models.downloading import Address
-from weightatlas.models.published import Published
+from weightatlas.models import inceptionv1, model_spec
+from weightatlas.models.downloads import caching, downloading
+from weightatlas.models.downloads.caching import cache_folder
+from weightatlas.models.downloads.downloading import Address
+from weightatlas.models.downloads.published import Published
 
 CONTENT = b"weights of some network" * 1000
 
@@ -244,8 +245,8 @@ class TestPins:
 
 SCRIPT = """
 import sys
-from weightatlas.models.downloading import Address
-from weightatlas.models.published import Published
+from weightatlas.models.downloads.downloading import Address
+from weightatlas.models.downloads.published import Published
 address = Address(sys.argv[1], "first.bin", 20_000)
 print(Published("inceptionv1", (address,), ("first.bin",), lambda path: None).find())
 """

@@ -15,7 +15,7 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError, LoadError, UnknownNameError
-from weightatlas.models.checkpoint import read_checkpoint
+from weightatlas.models.files.checkpoint import read_checkpoint
 
 
 class Bomb:

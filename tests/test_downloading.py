@@ -19,8 +19,8 @@ import pytest
 from misbehaving import Served, serving
 
 from weightatlas.errors import LoadError
-from weightatlas.models import downloading, partial
-from weightatlas.models.downloading import Address, UnavailableError, download
+from weightatlas.models.downloads import downloading, partial
+from weightatlas.models.downloads.downloading import Address, UnavailableError, download
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 PART = "weights.part.bin"
@@ -268,7 +268,7 @@ def test_an_interrupt_keeps_what_came(server, tmp_path, monkeypatch) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from weightatlas.models.downloading import Address, download
+from weightatlas.models.downloads.downloading import Address, download
 url, folder = sys.argv[1:]
 print(download(Address(url, "weights.bin", 300_000), Path(folder), lambda path: None))
 """

@@ -12,8 +12,8 @@ import torch
 from graphwriting import BFLOAT16, STRING, constant, field, node, number, shape, tensor
 
 from weightatlas.errors import LoadError
-from weightatlas.models import graphdef
-from weightatlas.models.graphdef import constants, read_graph
+from weightatlas.models.files import graphdef
+from weightatlas.models.files.graphdef import constants, read_graph
 
 ARRAY = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("f4")
 WHOLE = node("input", "Placeholder") + constant("w", tensor(ARRAY))

@@ -21,8 +21,8 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.errors import LoadError
-from weightatlas.models import archives
-from weightatlas.models.opcodes import follow
+from weightatlas.models.files import archives
+from weightatlas.models.files.opcodes import follow
 
 #: Opens every file of a folder with no more address space than it has and 3 GiB, and tells how it went.
 CHILD = """
@@ -236,7 +236,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_numbers(tmp_path, mon
     else:
         torch.save(state, path, _use_new_zipfile_serialization=name != "legacy.pth")
     assert wa.load(path).tensors["w"].shape == (512, 512)
-    monkeypatch.setattr("weightatlas.models.memory.memory_free", lambda: 900 * 1024)
+    monkeypatch.setattr("weightatlas.models.files.memory.memory_free", lambda: 900 * 1024)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
     monkeypatch.setattr("safetensors.torch.load_file", lambda *_: pytest.fail("it was read"))
     with pytest.raises(LoadError, match=rf"{name}: .* takes 1\.[0-9] MiB of memory, and 900\.0 KiB are free; use a"):

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 import weightatlas as wa
 from weightatlas.cli import app
 from weightatlas.errors import ArgumentError, MissingPackageError, UnknownNameError
-from weightatlas.models import FAMILIES, caching, efficientnet_lite
+from weightatlas.models import FAMILIES, efficientnet_lite
 from weightatlas.models.adapters import importing
-from weightatlas.models.caching import VARIABLE
+from weightatlas.models.downloads import caching
+from weightatlas.models.downloads.caching import VARIABLE
 from weightatlas.records import AvailableModel, ModelTable
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from .lens import attributions as attributions
     from .lens import dataset_examples as dataset_examples
     from .models import InputSpec as InputSpec
-    from .models.caching import forget_pin as forget_pin
+    from .models.downloads.caching import forget_pin as forget_pin
     from .models.listing import available_models as available_models
     from .network import Network as Network
     from .network import load as load
@@ -74,7 +74,7 @@ _HOMES = {
     "Network": "network",
     "load": "network",
     "available_models": "models.listing",
-    "forget_pin": "models.caching",
+    "forget_pin": "models.downloads.caching",
     "direct_weights": "weights",
     "expanded_weights": "weights",
     "expanded_paths": "weights",

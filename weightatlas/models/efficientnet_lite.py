@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..errors import LoadError, MissingPackageError
-from .checkpoint import read_checkpoint
+from .files.checkpoint import read_checkpoint
 from .same import Conv2dSame
 from .spec import InputSpec, ModelSpec
 

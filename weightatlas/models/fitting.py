@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LoadError
-from .readable import why_foreign
+from .files.readable import why_foreign
 from .spec import ModelSpec
 
 #: Orders of axes in which other libraries keep weights, and how PyTorch's come of them.

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from ..errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError, unknown_name
 from ..records import AvailableModel, ModelTable
 from . import ADAPTERS, FAMILIES, model_spec
-from .caching import cache_folder
+from .downloads.caching import cache_folder
 
 #: Per prefix: the library that it needs, what its networks are, and the form of their names.
 LIBRARIES = {

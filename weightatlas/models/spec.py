@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from .checkpoint import Checkpoint
+    from .files.checkpoint import Checkpoint
 
 Resize = Literal["crop", "stretch", "exact"]
 

@@ -1,6 +1,6 @@
 """Opening networks: a module with its input specification, its layers, and what they can see."""
 
-from ..models.memory import memory_free as memory_free
+from ..models.files.memory import memory_free as memory_free
 from .addresses import place as place
 from .addresses import unit_place as unit_place
 from .images import from_input as from_input

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
 from ..models import FAMILIES, RANDOM, InputSpec, ModelSpec, Opened, adapted, model_spec, open_adapted
-from ..models.checkpoint import SUFFIXES, read_checkpoint
+from ..models.files.checkpoint import SUFFIXES, read_checkpoint
 from ..models.fitting import fill
 from ..models.opened import UNTRAINED
 from .network import Network

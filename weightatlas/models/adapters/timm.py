@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, LoadError, unknown_name
-from ..checkpoint import file_hash, read_checkpoint
+from ..files.checkpoint import file_hash, read_checkpoint
 from ..fitting import fill
 from ..opened import RANDOM, UNTRAINED, Opened
 from ..spec import InputSpec, Resize

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ...errors import ArgumentError, LoadError, unknown_name
-from ..checkpoint import file_hash, read_checkpoint
+from ..files.checkpoint import file_hash, read_checkpoint
 from ..fitting import fill
 from ..opened import RANDOM, UNTRAINED, Opened
 from ..spec import InputSpec

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..downloading import Address
+from ..downloads.downloading import Address
+from ..downloads.published import Published
 from ..fitting import fits
-from ..published import Published
 from ..spec import InputSpec, ModelSpec
 from .article import FIGURES
 from .network import InceptionV1

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from ...errors import LoadError
-from ..checkpoint import Checkpoint, file_hash, read_checkpoint
-from ..graphdef import constants, read_graph
+from ..files.checkpoint import Checkpoint, file_hash, read_checkpoint
+from ..files.graphdef import constants, read_graph
 from .network import BLOCKS, BRANCHES, STEM, InceptionV1
 
 NAME = "inceptionv1"

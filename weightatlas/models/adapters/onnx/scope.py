@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import LoadError
-from ..memory import memory_free
-from .importing import library
-from .onnx_values import FOREIGN, NARROW, array_of, sparse_array, type_name
+from ....errors import LoadError
+from ...files.memory import memory_free
+from ..importing import library
+from .values import FOREIGN, NARROW, array_of, sparse_array, type_name
 
 #: Steps that a constant is followed back, and nodes between layers; no exporter makes nearly as many.
 DEEPEST = 64

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import LoadError
+from ...errors import LoadError
 from . import archives, pickles, sharded, sniffing
 from .readable import plain_numbers, unpacked
 from .refusing import NESTS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...errors import LoadError
-from .importing import library
-from .onnx_scope import inner_graphs, told
+from ....errors import LoadError
+from ..importing import library
+from .scope import inner_graphs, told
 
 #: Sizes by axis; ``None`` for an axis whose size the file leaves open.
 Shape = tuple[int | None, ...]

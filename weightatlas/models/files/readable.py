@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .memory import require_memory
 
 #: Floating-point types of 8 bits, for which torch has storage and hardly any arithmetic.

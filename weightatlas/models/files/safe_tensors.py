@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .memory import amount, require_memory
 
 #: Bytes of a header; the library takes no more either.

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...records import Layer
-from .onnx_layers import Kernel, kernel_of
-from .onnx_names import Names, of_tensor
-from .onnx_scope import Constant, Scope, attribute
-from .onnx_shapes import Shape
-from .onnx_sources import ELEMENTWISE, JOINT, NORMS, POOLS, SHAPES, Made, Sources, shared
+from ....records import Layer
+from .layers import Kernel, kernel_of
+from .names import Names, of_tensor
+from .scope import Constant, Scope, attribute
+from .shapes import Shape
+from .sources import ELEMENTWISE, JOINT, NORMS, POOLS, SHAPES, Made, Sources, shared
 
 INPUT = "input"
 #: Smallest constant that counts as a weight of an operator that is no layer.

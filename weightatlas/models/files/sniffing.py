@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .wireformat import BYTES, VARINT, WireError, fields
 
 Kind = Literal["zip", "legacy", "pickle", "safetensors", "index"]

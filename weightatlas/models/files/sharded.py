@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .memory import require_memory
 
 MOST_INDEX = 2**26  # bytes; that of the largest models has some 100 KB

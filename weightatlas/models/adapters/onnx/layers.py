@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import LoadError
-from ..same import same_padding
-from .onnx_scope import Constant, Scope, attribute, told, whole_numbers
-from .onnx_shapes import Shape
+from ....errors import LoadError
+from ...same import same_padding
+from .scope import Constant, Scope, attribute, told, whole_numbers
+from .shapes import Shape
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ...errors import ArgumentError, LoadError
-from ..spec import InputSpec, Resize
-from .filling import cut_note
+from ....errors import ArgumentError, LoadError
+from ...spec import InputSpec, Resize
+from ..filling import cut_note
 
 USUAL_SIZE = 224
 BYTE = 255

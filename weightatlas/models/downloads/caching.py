@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import LoadError, WeightAtlasWarning
-from ..records import atomic_write
+from ...errors import LoadError, WeightAtlasWarning
+from ...records import atomic_write
 
 #: The environment variable that names another folder.
 VARIABLE = "WEIGHTATLAS_CACHE"
@@ -216,8 +216,8 @@ def forget_pin(name: str) -> tuple[str, ...]:
         UnknownNameError: for a network that does not load by name.
         LoadError: if the pins cannot be read or written.
     """
-    from ..errors import unknown_name
-    from . import FAMILIES
+    from ...errors import unknown_name
+    from .. import FAMILIES
 
     if name not in FAMILIES:
         raise unknown_name("model", name, FAMILIES)

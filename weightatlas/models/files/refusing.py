@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .opcodes import Content
 from .planned import Called, Planned
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .checkpoint import Checkpoint, file_hash
 from .memory import GIB, memory_free
 from .wireformat import BYTES, FIXED32, FIXED64, VARINT, WIDTHS, WireError, chosen, fields, merged, varint

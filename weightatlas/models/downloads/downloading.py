@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .partial import Part
 
 #: Seconds without a byte after which a connection counts as lost.

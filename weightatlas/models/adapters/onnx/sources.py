@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .onnx_scope import DEEPEST, Scope, attribute
-from .onnx_shapes import Shape
+from .scope import DEEPEST, Scope, attribute
+from .shapes import Shape
 
 #: Functions of each element alone, which read their first input.
 ELEMENTWISE = {

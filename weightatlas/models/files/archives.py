@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .memory import amount
 
 #: Members of an archive. ``torch.save`` writes one a storage; the largest networks have some ten thousand.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .caching import VARIABLE, cache_folder, is_pinned, locked, pin_file
 from .downloading import Address, UnavailableError, download
 

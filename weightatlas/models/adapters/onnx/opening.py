@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import ArgumentError, LoadError
-from ..checkpoint import file_hash
-from ..opened import Opened
-from .importing import library
-from .onnx_reading import Reader
-from .onnx_scope import Scope
-from .onnx_shapes import inferred_shapes
-from .onnx_values import check_memory
+from ....errors import ArgumentError, LoadError
+from ...files.checkpoint import file_hash
+from ...opened import Opened
+from ..importing import library
+from .reading import Reader
+from .scope import Scope
+from .shapes import inferred_shapes
+from .values import check_memory
 
 #: Bytes; a file of Protocol Buffers cannot be larger, larger models keep their tensors in files beside it.
 LARGEST = 2**31 - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import LoadError
+from ...errors import LoadError
 
 GIB = 2**30
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError
-from .importing import installed, library
+from ....errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError
+from ..importing import installed, library
 
 #: No number of a configuration is larger, not even a vocabulary, and no network has so many layers.
 LARGEST, MOST_LAYERS = 10**7, 10**4

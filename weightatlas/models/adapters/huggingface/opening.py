@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ArgumentError, LoadError
-from ..checkpoint import file_hash, read_checkpoint
-from ..fitting import fill
-from ..memory import require_memory
-from ..opened import RANDOM, UNTRAINED, Opened
-from .filling import seeded
-from .huggingface_checks import check_configuration, failing, quiet
-from .huggingface_input import image_input, signal_input
-from .importing import installed, library
+from ....errors import ArgumentError, LoadError
+from ...files.checkpoint import file_hash, read_checkpoint
+from ...files.memory import require_memory
+from ...fitting import fill
+from ...opened import RANDOM, UNTRAINED, Opened
+from ..filling import seeded
+from ..importing import installed, library
+from .checks import check_configuration, failing, quiet
+from .input import image_input, signal_input
 
 CONFIG = "config.json"
 #: Files of weights that a network has alone, in the order in which transformers looks for them.

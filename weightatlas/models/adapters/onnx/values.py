@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import LoadError
-from ..memory import GIB, memory_free
-from .importing import library
+from ....errors import LoadError
+from ...files.memory import GIB, memory_free
+from ..importing import library
 
 #: Floating-point types of fewer than 32 bits; they are widened.
 NARROW = {

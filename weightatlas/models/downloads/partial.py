@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import LoadError
-from ..records import atomic_write
+from ...errors import LoadError
+from ...records import atomic_write
 
 
 class Part:

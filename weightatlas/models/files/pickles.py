@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import _utils
 
-from ..errors import LoadError
+from ...errors import LoadError
 from .archives import Archive
 from .memory import amount, require_memory
 from .opcodes import Content, follow
