@@ -25,8 +25,8 @@ def model_spec(name: str) -> ModelSpec:
     """
     if name not in FAMILIES:
         hint = (
-            f"{', '.join(f'{prefix}:NAME' for prefix in ADAPTERS)}, a path to a .safetensors, .pth or .pt file, or a "
-            "torch module, loads as well"
+            f"{', '.join(f'{prefix}:NAME' for prefix in ADAPTERS)}, a path to a .safetensors, .pth, .pt, .bin or .ckpt "
+            "file, or a torch module, loads as well"
         )
         raise unknown_name("model", name, FAMILIES, hint=hint)
     return importlib.import_module(f".{FAMILIES[name]}", __package__).SPEC

@@ -21,9 +21,10 @@ HUB = "https://huggingface.co"
 
 @contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """Neither progress nor advice nor warnings of transformers; all as it was behind it."""
+    """Neither progress nor advice nor warnings of transformers and the hub's client; all as it was behind it."""
     logging = transformers.utils.logging
     hub = library("huggingface_hub.utils")
+    told = hub.logging.get_verbosity()
     level, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
     name = "DISABLE_SAFETENSORS_CONVERSION"  # else it asks the hub in the background to convert what is loaded
     before = os.environ.get(name)
@@ -31,12 +32,14 @@ def quiet(transformers: Any) -> Iterator[None]:
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     hub.disable_progress_bars()
+    hub.logging.set_verbosity(logging.CRITICAL)  # it tells of every retry
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(level)
+        hub.logging.set_verbosity(told)
         if bars:
             logging.enable_progress_bar()
         if not hub_bars:
