@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -170,7 +171,12 @@ def test_ways_of_saving(tmp_path) -> None:
     parts = saved(tmp_path / "parts", module, max_shard_size="5KB")
     assert len(list(parts.glob("*.safetensors"))) > 1
     net = wa.load(f"hf:{parts}")
-    assert (net.weights_hash, net.file) == (whole.weights_hash, "")
+    index = hashlib.sha256((parts / "model.safetensors.index.json").read_bytes()).hexdigest()
+    assert (net.weights_hash, net.file) == (whole.weights_hash, f"model.safetensors.index.json sha256:{index}")
+    count = len(list(parts.glob("*.safetensors")))
+    assert any(note.startswith(f"weights from the {count} files that model.safetensors.index.json") for note in net.notes)
+    alone = wa.load(parts / "model.safetensors.index.json")
+    assert (alone.file, len(alone.tensors)) == (net.file, len(module.state_dict()))
     bins = saved(tmp_path / "bins", module)
     torch.save(load_file(bins / "model.safetensors"), bins / "pytorch_model.bin")
     (bins / "model.safetensors").unlink()

@@ -18,6 +18,7 @@ import weightatlas as wa
 from weightatlas.errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError
 from weightatlas.models.adapters.filling import other_classes
 from weightatlas.models.adapters.importing import importing, library
+from weightatlas.models.adapters.timm import places
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 UNTRAINED = "its weights are random (seed 0): nothing was learned"
@@ -43,6 +44,7 @@ def timm(request, monkeypatch):
 
 @pytest.fixture
 def fake_timm(monkeypatch):
+    monkeypatch.setattr(places, "unreachable_hub", lambda: "")
     return zoos.put(monkeypatch, zoos.Timm())
 
 

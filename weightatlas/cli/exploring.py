@@ -58,7 +58,8 @@ def open_explorer(
             shown.clear()
         words = [path] if model is None or ":" not in model else [model, "-o", path]  # which may be a folder's path
         words += [] if checkpoint is None else ["--weights", checkpoint]
-        print(f"ended; {program()} open {line(shlex.join(words))} goes on", file=sys.stderr)
+        again = "shows again what is there" if shown.idle and not no_build else "goes on"
+        print(f"ended; {program()} open {line(shlex.join(words))} {again}", file=sys.stderr)
 
 
 def _place(source: str, output: str | None, weights: str | None) -> tuple[str, str | None]:
@@ -97,6 +98,11 @@ class _Shown:
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self._last = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing could be computed from the beginning."""
+        return self._last == "none"
 
     def ready(self, address: str) -> None:
         """Prints where the explorer is."""

@@ -45,9 +45,9 @@ def models(
         if rows:
             print_table(shown, SPARED)
         for note in table.notes:
-            print(f"note: {line(note)}")
+            print(f"note: {line(wa.figures.homely(note))}")
         if table.cache:
-            print(f"downloaded weights are kept in {line(table.cache)}")
+            print(f"downloaded weights are kept in {line(wa.figures.homely(table.cache))}")
 
 
 def _forget(name: str) -> None:

@@ -88,8 +88,9 @@ def print_table(table: Table, spare: tuple[str, ...], rest: str = "--json has ev
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     left_out = []
     unbounded = console.options.update(width=WIDE)
-    while Measurement.get(console, unbounded, table).maximum > console.width and len(left_out) < len(spare):
-        left_out.append(spare[len(left_out)])
+    spared = [name for name in spare if any(column.header == name for column in table.columns)]
+    while Measurement.get(console, unbounded, table).maximum > console.width and len(left_out) < len(spared):
+        left_out.append(spared[len(left_out)])
         table.columns[:] = [column for column in table.columns if column.header != left_out[-1]]
     widest = Measurement.get(console, unbounded, table).maximum
     console.width = max(console.width, widest)

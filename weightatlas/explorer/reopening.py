@@ -28,10 +28,23 @@ def reopened(manifest: Mapping[str, Any], where: str, weights: str | None) -> tu
     source, kept = origin.get("source"), origin.get("weights")
     file = [] if kept in (None, RANDOM) else ["--weights", f"FOLDER/{kept}"]
     if source is None:
-        words = shlex.join(["weightatlas", "open", "MODEL", *file, "-o", where])
+        words = shlex.join(["weightatlas", "open", _placed(about["name"]), *file, "-o", where])
         why = f"{about['name']}, the network of this atlas, came from a folder, and no atlas tells where that lies: "
         return about["name"], weights, f"{why}{words} names it again"
     if weights is None and file:
         why = f"{source}, the network of this atlas, has the weights of a file, and no atlas tells where that lies: "
         return source, None, f"{why}{shlex.join(['weightatlas', 'open', where, *file])} names it again"
     return source, kept if weights is None else weights, ""
+
+
+def _placed(name: str) -> str:
+    """What opens a network that lies in a folder nobody tells, by what it is called.
+
+    Example:
+        >>> _placed("hf:mine"), _placed("timm:local-dir:mine"), _placed("mine.onnx")
+        ('hf:FOLDER/mine', 'timm:local-dir:FOLDER/mine', 'onnx:FOLDER/mine.onnx')
+    """
+    kind, colon, rest = name.rpartition(":")
+    if colon:
+        return f"{kind}:FOLDER/{rest}"
+    return f"onnx:FOLDER/{name}" if name.endswith(".onnx") else "MODEL"

@@ -47,6 +47,7 @@ from .summing import signed_numbers as signed_numbers
 from .tables import HEADERS as HEADERS
 from .tables import MODEL_HEADERS as MODEL_HEADERS
 from .tables import cells as cells
+from .tables import homely as homely
 from .tables import layer_table as layer_table
 from .tables import model_cells as model_cells
 from .tables import model_table as model_table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 
 from ..records import AvailableModel, Layer, LayerTable, ModelTable
@@ -49,8 +51,16 @@ def model_cells(model: AvailableModel) -> tuple[str, ...]:
         f"{model.parameters:,}" if model.parameters else "",
         model.license or ("not told" if model.kind == "network" else ""),
         "" if model.kind == "file" else "yes" if model.ready else "no",
-        "; ".join(words for words in (model.where, model.note) if words),
+        "; ".join(homely(words) for words in (model.where, model.note) if words),
     )
+
+
+def homely(words: str) -> str:
+    """Words in which the paths below the user's home folder begin with ``~``."""
+    home = os.path.expanduser("~").rstrip(os.sep)
+    if not home or home == "~":
+        return words
+    return re.sub(rf"(?<![\w.~/\\-]){re.escape(home)}(?=[/\\]|$)", "~", words)
 
 
 def megabytes(size: int) -> str:
@@ -74,7 +84,8 @@ def layer_table(table: LayerTable) -> str:
 def model_table(table: ModelTable) -> str:
     """An HTML table of networks that can be opened, as :func:`layer_table` draws layers."""
     rows = [model_cells(model) for model in table.values()]
-    notes = (*table.notes, *((f"Downloaded weights are kept in {table.cache}",) if table.cache else ()))
+    kept = (f"Downloaded weights are kept in {table.cache}",) if table.cache else ()
+    notes = [homely(note) for note in (*table.notes, *kept)]
     return _html("Networks that can be opened", MODEL_HEADERS, rows, notes, words="2,5,6,7")
 
 

@@ -15,6 +15,8 @@ from .spec import ModelSpec as ModelSpec
 FAMILIES = {"efficientnet_lite0": "efficientnet_lite", "inceptionv1": "inceptionv1"}
 #: What stands before the colon where another library's networks are meant, and the file of each one's adapter.
 ADAPTERS = {"timm": "timm", "torchvision": "torchvision", "hf": "huggingface", "onnx": "onnx"}
+#: What such networks are called.
+FORMS = ("timm:NAME", "torchvision:NAME", "hf:REPOSITORY", "hf:FOLDER", "onnx:FILE")
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -25,7 +27,7 @@ def model_spec(name: str) -> ModelSpec:
     """
     if name not in FAMILIES:
         hint = (
-            f"{', '.join(f'{prefix}:NAME' for prefix in ADAPTERS)}, a path to a .safetensors, .pth, .pt, .bin or .ckpt "
+            f"{', '.join(FORMS)}, a path to a .safetensors, .pth, .pt, .bin or .ckpt "
             "file, or a torch module, loads as well"
         )
         raise unknown_name("model", name, FAMILIES, hint=hint)

@@ -20,7 +20,7 @@ LIBRARIES = {
 #: Kinds of files that hold weights alone.
 FILES = {
     "FILE.safetensors": "tensors by name; they are its layers",
-    "FILE.pth, FILE.pt": "a state dict that torch.save wrote, opened without running any code",
+    "FILE.pth, .pt, .bin, .ckpt": "a state dict that torch.save wrote, opened without running any code",
 }
 GLOB = "*?["
 

@@ -176,8 +176,9 @@ def observe(module: nn.Module, spec: InputSpec) -> Observation:
             inside = f" in {recorder.stack[-1].name!r}" if recorder.stack and recorder.stack[-1].name else ""
             raise LoadError(
                 f"{type(module).__name__} failed{inside} on an input of shape {tuple(sample.shape)}: "
-                f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. Give the shape it was made "
-                "for with input=InputSpec(shape=(C, H, W)); a forward with more arguments needs a small wrapper module"
+                f"{str(error).splitlines()[0].rstrip('.') if str(error) else type(error).__name__}. Give the shape it "
+                "was made for with input=InputSpec(shape=(C, H, W)); a forward with more arguments needs a small "
+                "wrapper module"
             ) from error
         finally:
             _forget(names)

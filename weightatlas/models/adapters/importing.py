@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from ...errors import MissingPackageError
+from ..quoting import named
 
 #: What pip calls a library where that is not what Python calls it.
 DISTRIBUTIONS = {"huggingface_hub": "huggingface-hub"}
@@ -77,11 +78,9 @@ def _what_to_do(name: str, error: Exception) -> str:
         what += " (both from one index, so that they are of one build)"
     else:
         what = f"pip install --upgrade --force-reinstall --no-deps {package}"
-    words = " ".join(str(error).split())
-    words = words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]} …"
     return (
         f"{_titled(name)} is installed but does not load beside torch {installed('torch')}{inside} "
-        f"({type(error).__name__}: {words}): {what}"
+        f"({named(error, MOST_WORDS)}): {what}"
     )
 
 

@@ -6,6 +6,8 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,8 +20,9 @@ from ...errors import ArgumentError, LoadError, unknown_name
 from ..files.checkpoint import file_hash, read_checkpoint
 from ..fitting import fill
 from ..opened import RANDOM, UNTRAINED, Opened
+from ..quoting import named
 from ..spec import InputSpec
-from .filling import cut_note, other_classes, seeded
+from .filling import check_room, cut_note, other_classes, seeded
 from .importing import importing, library
 
 #: Networks that do not take one image, by the part of torchvision that they are in, and what to open instead.
@@ -50,17 +53,18 @@ def open_network(name: str, weights: str | None) -> Opened:
         LoadError: if the weights cannot be had, or do not fit.
     """
     models = library("torchvision.models")
-    base, _, tag = name.partition(".")
+    base, dot, tag = name.partition(".")
     base = base.lower()
-    entry = _entry(models, base, tag)
+    entry = _entry(models, base, tag if dot else None)
     file, notes, source = "", (), ""
     with seeded(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # on how networks will begin their training some day
+        check_room(lambda: _constructed(models, base), f"torchvision:{name}")
         if weights is None:
             if entry is None:
                 raise LoadError(f"torchvision has no weights for {base}; give weights=FILE, or weights='random'")
             file = _fetched(entry, base)
-            with importing("torchvision"):
+            with _making(base):
                 module = models.get_model(base, weights=entry)
             notes, source = (f"weights {entry.name} of torchvision, {urlparse(entry.url).netloc}",), entry.name
         elif weights == RANDOM:
@@ -74,13 +78,13 @@ def open_network(name: str, weights: str | None) -> Opened:
     return Opened(f"torchvision:{name}", module, spec, dict(module.state_dict()), notes, file, source=source)
 
 
-def _entry(models: ModuleType, base: str, tag: str) -> Any:
+def _entry(models: ModuleType, base: str, tag: str | None) -> Any:
     """The entry of torchvision on the weights that are meant; ``None`` if there are none.
 
     Args:
         models: ``torchvision.models``.
         base: the network's name.
-        tag: the weights' name; empty for those that torchvision thinks best.
+        tag: the weights' name; ``None`` for those that torchvision thinks best.
     """
     if base not in models.list_models():
         hint = "torchvision.models.list_models() lists them"
@@ -91,9 +95,9 @@ def _entry(models: ModuleType, base: str, tag: str) -> Any:
         raise ArgumentError(f"torchvision:{base} {why.format(plain=base.removeprefix('quantized_'))}")
     entries = models.get_model_weights(base)
     known = [*entries.__members__]
-    if tag and tag.upper() not in known:
+    if tag is not None and tag.upper() not in known:
         raise unknown_name(f"weights of torchvision's {base} called", tag, known)
-    return entries[tag.upper() or "DEFAULT"] if known else None
+    return entries[(tag or "DEFAULT").upper()] if known else None
 
 
 def _fetched(entry: Any, base: str) -> str:
@@ -103,19 +107,36 @@ def _fetched(entry: Any, base: str) -> str:
         entry.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
         return file_hash(Path(folder, os.path.basename(urlparse(entry.url).path)))
     except Exception as error:  # connections, archives and disks fail in any way they like
-        words = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise LoadError(
-            f"torchvision cannot get the weights of {base} from {entry.url} ({words}). Without a connection: give that "
-            f'file, weights=FILE (--weights FILE), or weights="random"; what was downloaded once is found in {folder}'
+            f"torchvision cannot get the weights of {base} from {entry.url} ({named(error)}). Without a connection: "
+            f'give that file, weights=FILE (--weights FILE), or weights="random"; what was downloaded once is found in '
+            f"{folder}"
         ) from error
 
 
 def _made(models: ModuleType, base: str, **options: Any) -> nn.Module:
+    """An untrained network; whatever torchvision stumbles over is told in a sentence."""
+    with _making(base):
+        return _constructed(models, base, **options)
+
+
+def _constructed(models: ModuleType, base: str, **options: Any) -> nn.Module:
     """An untrained network, whose trunk is untrained too."""
     if "weights_backbone" in inspect.signature(models.get_model_builder(base)).parameters:
         options["weights_backbone"] = None
-    with importing("torchvision"):
-        return models.get_model(base, weights=None, **options)
+    return models.get_model(base, weights=None, **options)
+
+
+@contextmanager
+def _making(base: str) -> Iterator[None]:
+    """Errors of torchvision's constructors as ours."""
+    try:
+        yield
+    except ImportError:
+        with importing("torchvision"):  # a package that some networks need besides
+            raise
+    except Exception as error:  # constructors fail in any way they like
+        raise LoadError(f"torchvision cannot make {base} ({named(error)})") from error
 
 
 def _filled(models: ModuleType, base: str, path: Path) -> tuple[nn.Module, tuple[str, ...], str]:

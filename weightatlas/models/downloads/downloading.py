@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import LoadError
+from ..quoting import quoted
 from .partial import Part
 
 #: Seconds without a byte after which a connection counts as lost.
@@ -139,7 +140,7 @@ def _receive(address: Address, part: Part, tell: Callable[[int, int | None], obj
 def _begin(answer: Any, part: Part, most: int) -> None:
     """Brings the part into the state in which what the answer holds is appended to it."""
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise UnavailableError(f"the server packs it as {answer.headers['Content-Encoding']}, unasked")
+        raise UnavailableError(f"the server packs it as {quoted(answer.headers['Content-Encoding'], 40)}, unasked")
     etag = answer.headers.get("ETag", "")
     # a weak ETag does not say that the bytes are the same
     validator = etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
@@ -161,7 +162,7 @@ def _begin(answer: Any, part: Part, most: int) -> None:
             raise _DroppedError("the server sent another piece than was asked for")
         return
     if answer.status != 200:
-        raise UnavailableError(f"the server answered {answer.status} {answer.reason}")
+        raise UnavailableError(f"the server answered {answer.status} {quoted(answer.reason)}")
     length = answer.headers.get("Content-Length", "")
     total = int(length) if length.isdigit() else None
     if total is not None and total > most:
@@ -200,13 +201,13 @@ def _opened(request: urllib.request.Request, part: Part) -> Iterator[Any]:
                 return
             part.remove()
             raise _DroppedError("the server has another file than the one begun") from error
-        words = f"the server answered {error.code} {error.reason}"
+        words = f"the server answered {error.code} {quoted(error.reason)}"
         raise (_DroppedError if error.code in PASSING else UnavailableError)(words) from error
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         words = f"no connection ({_why(cause)})"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            words = f"its certificate is not trusted ({cause.verify_message}); is something in between?"
+            words = f"its certificate is not trusted ({quoted(cause.verify_message)}); is something in between?"
         # who was never there is not asked again; who was there and is gone may come back
         passing = part.received or isinstance(cause, ConnectionResetError | http.client.HTTPException)
         raise (_DroppedError if passing else UnavailableError)(words) from error
@@ -226,11 +227,14 @@ def _check_scheme(url: str, *, loopback: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (loopback and parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
-    raise UnavailableError(f"it leads to {parts.scheme}://{parts.hostname or ''}, and only https is trusted")
+    place = quoted(f"{parts.scheme}://{parts.hostname or ''}")
+    raise UnavailableError(f"it leads to {place}, and only https is trusted")
 
 
 def _why(error: object) -> str:
     """What went wrong, in words."""
+    if isinstance(error, http.client.BadStatusLine):
+        return f"it is no web server: {quoted(error, 60)}"
     if isinstance(error, TimeoutError):
         return f"no answer in {TIMEOUT:g} s"
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return quoted(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ....errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError
+from ...quoting import named
 from ..importing import installed, library
 
 #: No number of a configuration is larger, not even a vocabulary, and no network has so many layers.
@@ -17,6 +18,8 @@ LARGEST, MOST_LAYERS = 10**7, 10**4
 LAYERS = re.compile(r"depth|layers|blocks|stages|repeat", re.I)
 DEEPEST = 20
 HUB = "https://huggingface.co"
+#: Characters of the library's words that are repeated.
+MOST_WORDS = 300
 
 
 @contextmanager
@@ -117,7 +120,7 @@ def failing(name: str, what: str, *, folder: bool) -> Iterator[None]:
     except ImportError as error:
         wanted = re.search(r"requires? the (\S+) library|pip install `?([\w-]+)|No module named '(\w+)", str(error))
         package = next((g for g in wanted.groups() if g), "") if wanted else ""
-        say = f": pip install {package}" if package else f" ({_words(error)})"
+        say = f": pip install {package}" if package else f" ({named(error, MOST_WORDS)})"
         raise MissingPackageError(f"hf:{name} needs a package that is not installed{say}") from error
     except Exception as error:  # hubs, files of weights and constructors fail in any way they like
         raise LoadError(_told(name, what, folder, error)) from error
@@ -148,14 +151,25 @@ def _told(name: str, what: str, folder: bool, error: Exception) -> str:
             kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError"}
             or "couldn't connect" in words
         ):
-            return (
-                f"{what} of hf:{name} is not in the cache {library('huggingface_hub').constants.HF_HUB_CACHE}, and "
-                f"{HUB} cannot be reached (HF_HUB_OFFLINE forbids it, or there is no connection). Where there is one: "
-                f"hf download {name} --local-dir FOLDER; then open hf:FOLDER"
-            )
-    return f"transformers {installed('transformers')} cannot open {what} of hf:{name} ({_words(error)})"
+            hub = library("huggingface_hub").constants.ENDPOINT
+            why = f"{hub} cannot be reached (HF_HUB_OFFLINE forbids it, or there is no connection)"
+            return not_here(name, what, why)
+    return f"transformers {installed('transformers')} cannot open {what} of hf:{name} ({named(error, MOST_WORDS)})"
 
 
-def _words(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words if len(words) <= 300 else words[:300] + ' …'}"
+def not_here(name: str, what: str, why: str) -> str:
+    """Something of a repository that is neither in the cache nor to be had, and what to do.
+
+    Args:
+        name: the repository's, maybe with ``@REVISION``.
+        what: is missing.
+        why: it cannot be had.
+    """
+    cache = library("huggingface_hub").constants.HF_HUB_CACHE
+    verb = "are" if what == "weights" else "is"
+    repository, at, revision = name.partition("@")
+    which = f"{repository} --revision {revision}" if at else name
+    return (
+        f"{what} of hf:{name} {verb} not in the cache {cache}, and {why}. Where there is a connection: hf download "
+        f"{which} --local-dir FOLDER; then open hf:FOLDER"
+    )

@@ -18,6 +18,10 @@ RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box",
 #: ConvNeXt's processor cuts this share out of the centre unless the picture is this large (transformers' defaults).
 CONVNEXT_SHARE, CONVNEXT_WHOLE = 224 / 256, 384
 LONGEST = 16384
+#: Processors that scale both sides where their size is one number (transformers' ``default_to_square``).
+SQUARE = ("DeiT", "Beit", "EfficientNet")
+#: LeViT's scales to so many times its size before it cuts, PoolFormer's to its size by this share (crop_pct).
+LEVIT_TIMES, POOLFORMER_SHARE = 256 / 224, 0.9
 SECOND = 16000  # values of a signal, the rate that speech models are trained at
 
 
@@ -88,20 +92,20 @@ def _sized(told: Mapping[str, Any], config: Any) -> tuple[tuple[int, int], Resiz
         )
         return size, "crop", [note]
     scaling = RESAMPLING.get(told.get("resample", 2), "bilinear")  # type: ignore[arg-type]
+    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
+    if kind.startswith(("Levit", "PoolFormer")):  # which cut without being told
+        told = {"crop_size": USUAL_SIZE, **told}
     given = told.get("size", USUAL_SIZE)
     short = given.get("shortest_edge") if isinstance(given, Mapping) else None
     cut = _pair(told.get("crop_size"), "crop_size") if told.get("do_center_crop", "crop_size" in told) else None
     if isinstance(told.get("crop_size"), Mapping) and "shortest_edge" in told["crop_size"]:
         cut = _pair(told["crop_size"]["shortest_edge"], "crop_size") if cut is None else cut
-    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
     if cut is None and ("crop_pct" in told or "ConvNext" in kind):
         return _convnext(told, _pair(short if short is not None else given, "size"), scaling)
     if cut is not None:
-        side = short if short is not None else min(_pair(given, "size") or cut)
-        both = isinstance(given, Mapping) and "height" in given
-        note = cut_note("transformers", float(_pair(side, "size")[0]), cut, scaling)  # type: ignore[index]
-        note = note.replace("the short side of a picture", "both sides of a picture") if both else note
-        return cut, "stretch" if both else "crop", [note] if note else []
+        scaled = _scaled_to(told, kind, _pair(short if short is not None else given, "size") or cut)
+        note = cut_note("transformers", scaled, cut, scaling)
+        return cut, "stretch" if isinstance(scaled, tuple) else "crop", [note] if note else []
     size = _pair(short if short is not None else given, "size")
     if size is None:
         size = _pair(getattr(config, "image_size", None), "image_size of config.json") or (USUAL_SIZE, USUAL_SIZE)
@@ -111,6 +115,20 @@ def _sized(told: Mapping[str, Any], config: Any) -> tuple[tuple[int, int], Resiz
         return size, "crop", [note]
     note = f"transformers scales pictures by another rule ({scaling}); here they are scaled bilinear"
     return size, "stretch", [] if scaling == "bilinear" else [note]
+
+
+def _scaled_to(told: Mapping[str, Any], kind: str, size: tuple[int, int]) -> float | tuple[float, float]:
+    """What a processor that cuts the centre out scales pictures to before: their short side, or both ``(H, W)``."""
+    given = told.get("size", USUAL_SIZE)
+    if kind.startswith("PoolFormer"):
+        share = told.get("crop_pct", POOLFORMER_SHARE)
+        return min(size) / (float(share) if isinstance(share, int | float) and share > 0 else 1.0)
+    if isinstance(given, Mapping) and "height" in given:
+        return float(size[0]), float(size[1])
+    if not isinstance(given, Mapping) and kind.startswith(SQUARE):
+        return float(size[0]), float(size[1])
+    # the processor takes the whole part of this product
+    return min(size) * (LEVIT_TIMES if kind.startswith("Levit") else 1.0)
 
 
 def _convnext(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -17,9 +19,10 @@ from ...files.checkpoint import file_hash, read_checkpoint
 from ...files.memory import require_memory
 from ...fitting import fill
 from ...opened import RANDOM, UNTRAINED, Opened
-from ..filling import seeded
+from ..filling import other_classes, seeded
 from ..importing import installed, library
-from .checks import check_configuration, failing, quiet
+from ..reaching import unreachable_hub
+from .checks import check_configuration, failing, not_here, quiet
 from .input import image_input, signal_input
 
 CONFIG = "config.json"
@@ -70,6 +73,7 @@ def open_network(name: str, weights: str | None) -> Opened:
     """
     place = _place(name)
     transformers = library("transformers")
+    _check_reached(place, trained=weights is None)
     with quiet(transformers):
         with failing(place.name, "config.json", folder=place.folder):
             config = _configuration(transformers, place)
@@ -106,6 +110,17 @@ def _place(name: str) -> Place:
             "OWNER/NAME@REVISION"
         )
     return Place(repository, False, revision or None)
+
+
+def _check_reached(place: Place, *, trained: bool) -> None:
+    """Stops at once where transformers would try for half a minute to reach a hub that is not there."""
+    if place.folder:
+        return
+    lacks = CONFIG if _cached(place, CONFIG) is None else "weights" if trained and _file(place) is None else ""
+    why = unreachable_hub() if lacks else ""
+    if why:
+        name = f"{place.name}@{place.revision}" if place.revision else place.name
+        raise LoadError(not_here(name, lacks, why))
 
 
 def _configuration(transformers: Any, place: Place) -> Any:
@@ -169,8 +184,27 @@ def _with_weights(made: Any, config: Any, place: Place, weights: str | None) -> 
         return module, (UNTRAINED,), ""
     path = Path(weights)
     checkpoint = read_checkpoint(path)
-    changed = fill(module, checkpoint.tensors, path, place.shown) or ()
-    return module, (*checkpoint.kept_notes, *changed, f"weights from {path.name}"), checkpoint.file
+    module, notes = _as_many_classes(made, config, place, module, checkpoint.tensors)
+    changed = fill(module, checkpoint.tensors, path, place.shown)
+    notes = (*checkpoint.kept_notes, *notes, *changed, f"weights from {path.name}")
+    return module, notes, checkpoint.file
+
+
+def _as_many_classes(
+    made: Any, config: Any, place: Place, module: nn.Module, state: dict[str, Tensor]
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with as many classes as a file has, where that is all that differs."""
+    classes = other_classes(module, state)
+    if classes is None or not hasattr(config, "num_labels"):
+        return module, ()
+    config = copy.deepcopy(config)
+    with failing(place.name, made.__name__, folder=place.folder):
+        config.num_labels = classes
+        other = made(config)
+    shapes = {key: tensor.shape for key, tensor in other.state_dict().items()}
+    if any(shapes[key] != tensor.shape for key, tensor in state.items() if key in shapes):
+        return module, ()  # it is not the classifier whose rows differ
+    return other, (f"num_labels={classes} as the file has it",)
 
 
 def _pretrained(made: Any, config: Any, place: Place) -> tuple[nn.Module, tuple[str, ...], str]:
@@ -196,6 +230,9 @@ def _pretrained(made: Any, config: Any, place: Place) -> tuple[nn.Module, tuple[
     if extra:
         notes += (f"{len(extra)} tensors of the file are no part of {made.__name__} and were left out: {_few(extra)}",)
     path = _file(place)
+    if path is not None and path.name in PARTS:
+        count = len(set(json.loads(path.read_bytes())["weight_map"].values()))
+        notes += (f"weights from the {count} files that {path.name} lists; the SHA-256 told is the list's",)
     return module, notes, file_hash(path) if path else ""
 
 
@@ -204,20 +241,21 @@ def _few(names: list[str]) -> str:
 
 
 def _file(place: Place) -> Path | None:
-    """The one file that the weights come from; ``None`` if they lie in several."""
+    """The file that the weights come from, or the one that lists them; ``None`` if neither is here."""
+    names = [n for pair in zip(WHOLE, PARTS, strict=True) for n in pair]  # in the order in which transformers looks
     if place.folder:
-        names = [n for pair in zip(WHOLE, PARTS, strict=True) for n in pair if (Path(place.name) / n).is_file()]
-        return Path(place.name) / names[0] if names and names[0] in WHOLE else None
-    found = (_cached(place, n) for n in (WHOLE[0], PARTS[0], WHOLE[1]))
-    first = next((path for path in found if path is not None), None)
-    return first if first is not None and first.name in WHOLE else None
+        return next((p for p in (Path(place.name) / n for n in names) if p.is_file()), None)
+    return next((p for p in (_cached(place, n) for n in names) if p is not None), None)
 
 
 def _cached(place: Place, file: str) -> Path | None:
     """A repository's file in the hub's cache."""
     hub = library("huggingface_hub")
     folder = hub.constants.HF_HUB_CACHE
-    found = hub.try_to_load_from_cache(place.name, file, cache_dir=folder, revision=place.revision)
+    try:
+        found = hub.try_to_load_from_cache(place.name, file, cache_dir=folder, revision=place.revision)
+    except ValueError:  # no name of a repository: transformers tells
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ....errors import ArgumentError, LoadError
 from ...files.checkpoint import file_hash
 from ...opened import Opened
+from ...quoting import quoted
 from ..importing import library
 from .reading import Reader
 from .scope import Scope
@@ -53,7 +54,7 @@ def open_network(name: str, weights: str | None) -> Opened:
     if not reader.layers:
         raise LoadError(
             f"{path.name} holds no convolution or matrix product with constant weights, so there is nothing to read; "
-            f"its {len(model.graph.node)} nodes are {reader.shown_operators()}"
+            f"it consists of {reader.shown_operators()}"
         )
     notes += (*((note,) if note else ()), *reader.notes())
     return Opened(
@@ -92,7 +93,8 @@ def _read(onnx: Any, path: Path) -> tuple[Any, tuple[str, ...]]:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
         raise LoadError(
-            f"{path} is not an ONNX file, or it is truncated: {error}. Download or export it again (torch.onnx.export)"
+            f"{path} is not an ONNX file, or it is truncated: {quoted(error).rstrip('.')}. Download or export it again "
+            "(torch.onnx.export)"
         ) from error
     if not model.HasField("graph") or not model.graph.node:
         raise LoadError(f"{path} is not an ONNX file: it holds no graph with nodes. Export the model again")
@@ -102,5 +104,5 @@ def _read(onnx: Any, path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         inlined = inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        return model, (f"functions of the file could not be put in, their layers are left out: {str(error)[:160]}",)
+        return model, (f"functions of the file could not be put in, their layers are left out: {quoted(error)}",)
     return inlined, (f"{len(model.functions)} functions of the file were put in where they are called",)

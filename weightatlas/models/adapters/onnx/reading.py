@@ -221,9 +221,10 @@ class Reader:
         notes = _few(self._notes)
         for kind, count in self._narrow.items():
             if count:
-                notes.append(f"{count} tensors are {kind} in the file and were widened to float32")
+                verb = "is" if count == 1 else "are"
+                notes.append(f"{_tensors(count)} {verb} {kind} in the file, widened to float32")
         for step, count in self._steps.items():
-            notes.append(f"{count} tensors went through {step} in the graph; what comes out was read")
+            notes.append(f"{_tensors(count)} went through {step} in the graph; what comes out was read")
         if self._pooled:
             notes.append(f"positions count behind a pool between a layer and its source: {_list(self._pooled)}")
         loose = [layer.name for layer in self.layers if layer.kernel is not None and layer.origin is None]
@@ -233,13 +234,18 @@ class Reader:
         if left:
             notes.append(f"operators with weights that are no layers: {', '.join(left)}")
         if self._inner:
-            notes.append(f"{self._inner} layers lie inside branches or loops; what they read is not followed")
+            lie = "1 layer lies" if self._inner == 1 else f"{self._inner} layers lie"
+            notes.append(f"{lie} inside branches or loops; what is read there is not followed")
         return tuple(notes)
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
     """An array that torch can hold as it is."""
     return np.array(values, order="C") if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'}"
 
 
 def _few(notes: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ....errors import LoadError
+from ...quoting import quoted
 from ..importing import library
 from .scope import inner_graphs, told
 
@@ -29,15 +30,10 @@ def inferred_shapes(model: Any) -> tuple[dict[str, Shape], str]:
     try:
         found, note = onnx.shape_inference.infer_shapes(light).graph, ""
     except (RuntimeError, ValueError, TypeError, onnx.shape_inference.InferenceError) as error:
-        found, note = graph, f"onnx cannot infer the shapes of the graph, so some grids are unknown: {_short(error)}"
+        found, note = graph, f"onnx cannot infer the shapes of the graph, so some grids are unknown: {quoted(error)}"
     shapes = {v.name: _shape(v.type.tensor_type) for v in (*found.input, *found.value_info, *found.output)}
     shapes |= {t.name: tuple(t.dims) for t in graph.initializer}
     return {name: shape for name, shape in shapes.items() if shape is not None}, note
-
-
-def _short(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return words if len(words) <= 160 else f"{words[:160]} …"
 
 
 def _lighten(onnx: Any, graph: Any, light: Any) -> None:
