@@ -63,6 +63,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="networks whose names hold one of these words")
     asked = parser.parse_args()
     rows = [r for r in networks.ROWS if not asked.only or any(w.lower() in r.name.lower() for w in asked.only)]
+    if not rows:
+        parser.error(f"no network's name holds {' or '.join(asked.only)}; there are {[r.name for r in networks.ROWS]}")
     found: dict[str, dict[str, Cell]] = {}
     for row in rows:
         found[row.name] = tried(row)
