@@ -42,6 +42,20 @@ def test_names_and_paths(tmp_path, monkeypatch) -> None:
         wa.load("none.safetensors")
     with pytest.raises(LoadError, match="is not a file"):
         wa.load(tmp_path)
+    for long in ("n" * 5000, "n" * 5000 + ".pth", tmp_path / ("n" * 5000)):
+        with pytest.raises((LoadError, UnknownNameError), match="nnnn…") as error:
+            wa.load(long)
+        assert len(str(error.value)) < 700
+    for name in ("efficientnet_lite0", "inceptionv1"):
+        with pytest.raises(LoadError, match=r"there is no file .*nnn…nnn.* \(5,004 characters\)$"):
+            wa.load(name, weights="n" * 5000 + ".pth")
+    for empty, weights, told in (
+        ("", None, "an empty name"),
+        (" ", None, "an empty name"),
+        ("inceptionv1", "", "weights= got an empty"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            wa.load(empty, weights=weights)
     (tmp_path / "w.h5").write_bytes(b"\x01")
     with pytest.raises(LoadError, match=r"w.h5 is not a readable file of weights: .*\.safetensors"):
         wa.load(tmp_path / "w.h5")
@@ -115,6 +129,9 @@ def test_torchscript_is_refused_without_noise(tmp_path) -> None:
     [
         ([torch.rand(2)], "holds a list, not a dict"),
         (torch.rand(2), "holds a Tensor"),
+        ({"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}}, r"those of optimisers \('opt"),
+        ({"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, "the state of an optimiser, no weights"),
+        ({"model": {"state": {0: {}}, "param_groups": []}}, "no tensors but those of optimisers|holds no tensors"),
         ({"epoch": 3, "lr": 0.1}, "no tensors; its entries are 'epoch', 'lr'"),
         ({"state_dict": {"epoch": 3}}, "no tensors"),
         ({}, "no tensors; its entries are nothing"),
@@ -213,7 +230,7 @@ def test_a_checkpoint_in_several_files_is_read_by_its_index(tmp_path, style: str
     for key, value in tensors.items():
         assert torch.equal(net.tensors[key], value)
     assert any("3 tensors from the 2 files" in note for note in net.notes)
-    assert net.file == ""
+    assert net.file == f"{index.name} sha256:{hashlib.sha256(index.read_bytes()).hexdigest()}"
     (tmp_path / names[1]).unlink()
     with pytest.raises(LoadError, match=f"1 are missing beside it \\('{names[1]}'\\)"):
         wa.load(index)

@@ -39,11 +39,31 @@ def test_what_fits_is_loaded_without_a_note() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", "model.encoder.", "module."])
-def test_what_stands_before_all_names_is_found(prefix: str) -> None:
-    text = refused(lambda s: {prefix + k: v for k, v in s.items()} | {"head.weight": torch.ones(2)})
-    assert "lacks 10 (" in text
-    assert "has too many 12 (" in text
+def test_what_stands_before_all_names_is_taken_off(prefix: str) -> None:
+    source, target = network(), network()
+    state = {prefix + k: v * 2 for k, v in source.state_dict().items()}
+    assert fill(target, state, PATH, "net") == (f"the prefix {prefix!r} was taken off its names",)
+    for key, value in target.state_dict().items():
+        assert torch.equal(value, state[prefix + key])
+    notes = fill(target, state | {"criterion.weight": torch.ones(2)}, PATH, "net")
+    assert notes[1:] == ("1 tensor without it was left out ('criterion.weight')",)
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.encoder."])
+def test_what_stands_before_most_names_is_told(prefix: str) -> None:
+    text = refused(lambda s: {prefix + k: v for k, v in s.items() if k != "2.bias"} | {"head.weight": torch.ones(2)})
+    assert "it lacks 10 (" in text
+    assert "it has too many 11 (" in text
     assert f"begin with '{prefix}': take that off, {{k.removeprefix('{prefix}'): v for k, v in …}}" in text
+
+
+def test_a_network_that_is_there_twice_is_not_chosen() -> None:
+    module = network()
+    state = {f"{who}.{k}": v for who in ("student", "teacher") for k, v in module.state_dict().items()}
+    with pytest.raises(
+        LoadError, match=r"the network 2 times, behind 'student\.', 'teacher\.', .*startswith\('student"
+    ):
+        fill(module, state, PATH, "net")
 
 
 def test_what_the_file_lacks_before_its_names_is_found() -> None:
@@ -107,13 +127,15 @@ def test_axes_in_another_order_are_told(key: str, turn, told: str) -> None:
 
 def test_a_shape_that_no_order_explains_is_only_told() -> None:
     text = refused(lambda s: s | {"2.weight": torch.ones(7, 5), "2.bias": torch.ones(7)})
-    assert text.endswith("2.weight is (7, 5) instead of (2, 5), and 1 more are of other shapes")
+    assert text.endswith("net: its 2.weight is (7, 5) instead of (2, 5), and 1 more is of other shapes")
 
 
 @pytest.mark.parametrize(
     ("turn", "told"),
     [
         (lambda v: v.to(torch.int8), r"weight.float() * scale"),
+        (lambda v: v > 0, "torch.bool, a mask rather than weights; save weights as floating-point numbers"),
+        (lambda v: v.to(torch.uint16), "torch.uint16, numbers without a fraction; save weights as floating-point"),
         (lambda v: v.to(torch.complex64), "real and imaginary parts"),
         (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), "weight.dequantize()"),
     ],
@@ -130,7 +152,7 @@ def test_what_was_widened_or_narrowed_is_told() -> None:
     state |= {"2.weight": state["2.weight"].half(), "2.bias": state["2.bias"].double()}
     notes = fill(module, state, PATH, "net")
     assert notes == (
-        "1 tensors of the file are float16 and were widened to float32",
-        "1 tensors of the file are float64 and were narrowed to float32",
+        "1 tensor of the file is float16 and was widened to float32",
+        "1 tensor of the file is float64 and was narrowed to float32",
     )
     assert torch.equal(module[2].weight, state["2.weight"].float())

@@ -69,4 +69,5 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, hint: str = "") 
         listed = f"there are: {shown}" + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     else:
         listed = "there are none"
-    return UnknownNameError(f"no {what} {name!r}; {listed}" + (f". {hint}" if hint else ""))
+    shown = repr(name if len(name) <= 200 else f"{name[:200]}…")
+    return UnknownNameError(f"no {what} {shown}; {listed}" + (f". {hint}" if hint else ""))

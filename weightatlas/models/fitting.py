@@ -15,7 +15,6 @@ from .hints import axis_order, nearest_names, prefix_hint, without_prefix
 from .quoting import named
 from .spec import ModelSpec
 
-
 _COUNTER = "num_batches_tracked"  # of batch norms; files from before PyTorch 0.4.1 lack it
 
 

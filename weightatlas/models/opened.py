@@ -30,6 +30,7 @@ class Opened:
         file: the name and SHA-256 of the file of weights, ``"NAME sha256:HEX"``; empty if they come from no one file.
         layers: the layers of a network without a module, where its file tells more of them than tensors do.
         source: what opens it again from any folder, if that is not what it was called by.
+        blocks: the layers by which it is read where nobody says which, if its modules do not tell.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Opened:
     file: str = ""
     layers: tuple[Layer, ...] = ()
     source: str = ""
+    blocks: tuple[str, ...] = ()

@@ -139,7 +139,7 @@ class ModelSpec:
     Args:
         name: what users write.
         input: what it takes in.
-        build: makes the module, untrained.
+        build: makes the module, untrained; with another number of classes by ``classes=``.
         find_weights: the path of the published weights on this machine, downloaded first if need be; raises if they
             cannot be had.
         find_here: the same if they are already on this machine, else ``None``; asks no network.
@@ -148,13 +148,15 @@ class ModelSpec:
         license: of the weights.
         source: where the weights come from, in words.
         size: of their file in bytes, about.
+        classifier: the module's last layer, a linear one with a row for every class.
         brings: what brings the weights onto a machine that lacks them, as a command or in words.
+        blocks: the layers by which it is read where nobody says which, if its modules do not tell.
         article: what the method article's figures show, by their names there, if it is this network that they show.
     """
 
     name: str
     input: InputSpec
-    build: Callable[[], torch.nn.Module]
+    build: Callable[..., torch.nn.Module]
     find_weights: Callable[[], Path]
     find_here: Callable[[], Path | None]
     read: Callable[[Path], Checkpoint]
@@ -162,5 +164,7 @@ class ModelSpec:
     license: str
     source: str
     size: int
+    classifier: str
     brings: str = ""
+    blocks: tuple[str, ...] = ()
     article: Mapping[str, ArticleFigure] | None = None

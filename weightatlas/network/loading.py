@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
 from ..models import FAMILIES, RANDOM, InputSpec, ModelSpec, Opened, adapted, model_spec, open_adapted
 from ..models.files.checkpoint import SUFFIXES, read_checkpoint
-from ..models.fitting import fill
+from ..models.fitting import built, fill
 from ..models.opened import UNTRAINED
 from .network import Network
 
@@ -64,6 +64,10 @@ def load(
         return _from_module(source, input)
     if not isinstance(source, str | Path):
         raise ArgumentError(f"load takes a name, a path or a torch module, not a {type(source).__name__}")
+    if isinstance(source, str) and not source.strip():
+        raise ArgumentError("load got an empty name; give a model's, such as 'efficientnet_lite0', or a file's path")
+    if isinstance(weights, str) and not weights.strip():
+        raise ArgumentError("weights= got an empty path; give a file's, 'random', or leave it out")
     known = adapted(source) if isinstance(source, str) else None
     if known is not None:
         return _network(open_adapted(*known, None if weights is None else str(weights)), str(source), input, weights)
@@ -87,12 +91,13 @@ def _opened(spec: ModelSpec, weights: str | Path | None) -> Opened:
     else:
         path = Path(weights) if weights is not None else spec.find_weights()
         checkpoint = spec.read(path)
-        module = spec.build()
-        changed = fill(module, spec.rename(checkpoint.tensors), path, spec.name)
-        notes, file = (*checkpoint.kept_notes, *changed), checkpoint.file
+        state = spec.rename(checkpoint.tensors)
+        module, told = built(spec, state)
+        changed = fill(module, state, path, spec.name)
+        notes, file = (*checkpoint.kept_notes, *told, *changed), checkpoint.file
         notes += (f"weights from {path.name}",) if weights is not None else ()
     module = module.eval().requires_grad_(False)
-    return Opened(spec.name, module, spec.input, dict(module.state_dict()), notes, file)
+    return Opened(spec.name, module, spec.input, dict(module.state_dict()), notes, file, blocks=spec.blocks)
 
 
 def _network(opened: Opened, source: str, input: InputSpec | None, weights: str | Path | None) -> Network:
@@ -102,6 +107,7 @@ def _network(opened: Opened, source: str, input: InputSpec | None, weights: str 
     found = Network(
         opened.name, opened.module, input or opened.input, opened.tensors, opened.notes, opened.file, opened.layers
     )
+    found.blocks = opened.blocks
     if input is None:
         file = None if weights is None else weights if weights == RANDOM else str(Path(weights).absolute())
         found.origin = (opened.source or source, None if file is None else str(file))

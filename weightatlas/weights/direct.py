@@ -144,7 +144,11 @@ def _from_tensor(net: Network, layer: Layer, fold: bool) -> Weights:
         sparse = tensor is not None and tensor.layout != torch.strided
         kind = "sparse" if sparse else getattr(tensor, "dtype", "missing")
         real = tensor is None or not tensor.is_complex()
-        do = "dequantise them first (values.float() * scale)" if real else "save their real and imaginary parts apart"
+        do = "dequantise them first (values.float() * scale)"
+        if tensor is not None and tensor.is_complex():
+            do = "save their real and imaginary parts apart"
+        elif tensor is not None and not tensor.is_quantized and tensor.dtype not in (torch.int8, torch.uint8):
+            do = "save them as floating-point numbers (values.float()) if they are weights"
         raise ArgumentError(f"the weights of {layer.name!r} are {kind}, which cannot be read; {do}")
     values, groups = tensor.float(), int(layer.groups or 1)
     if net.told and layer.kind == "transposed conv":

@@ -18,6 +18,8 @@ MOST_MEMBERS = 200_000
 MOST_EXPANSION = 50
 #: Bytes that an archive may unpack to in any case.
 ALWAYS = 2**26
+#: The same for a pickle, which is followed step by step; ``torch.save`` stores it as it is.
+PICKLE_EXPANSION, PICKLE_ALWAYS = 100, 2**22
 _END, _LOCATOR, _END64, _LOCAL = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06", b"PK\x03\x04"
 
 
@@ -49,6 +51,8 @@ class Archive:
                 return archive.read(name)
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
             raise LoadError(f"{self.path} is damaged: its member {name!r} cannot be unpacked ({error})") from error
+        except MemoryError as error:
+            raise LoadError(f"{self.path}: there is no memory to unpack its member {name!r}") from error
         except Exception as error:  # zlib.error, which is not always built in
             raise LoadError(f"{self.path} is damaged: its member {name!r} cannot be unpacked") from error
 
@@ -141,6 +145,12 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
         raise LoadError(
             f"{path}: {_shown(member.filename)} is compressed by method {member.compress_type}, which PyTorch does not "
             "read; unpack the archive and pack it again without compression"
+        )
+    size, packed = member.file_size, member.compress_size
+    if member.filename.endswith(".pkl") and size > max(PICKLE_ALWAYS, PICKLE_EXPANSION * packed):
+        raise LoadError(
+            f"{path} is a zip bomb: its {_shown(member.filename)} unpacks from {amount(packed)} to {amount(size)}, and "
+            "torch.save does not compress; save a state dict with it again"
         )
 
 

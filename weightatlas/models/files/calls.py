@@ -127,12 +127,17 @@ def _set(tables: Tables, items: Any = ()) -> set[Any]:
 
 
 def _encoded(tables: Tables, text: Any, encoding: Any = "latin1") -> bytes | None:
-    return text.encode("utf-8") if isinstance(text, str) and encoding in ("latin1", "latin-1", "utf-8") else None
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8"):
+        return None
+    tables.turn(text)
+    return text.encode("utf-8")
 
 
 def _bytes(tables: Tables, data: Any = b"", encoding: Any = "latin-1") -> bytes | None:
-    fine = isinstance(data, str | bytes) and encoding in ("latin1", "latin-1", "utf-8")
-    return b"" if fine else None
+    if not isinstance(data, str | bytes) or encoding not in ("latin1", "latin-1", "utf-8"):
+        return None
+    tables.turn(data)
+    return b""
 
 
 def _plain(tables: Tables, *arguments: Any) -> Called | None:
@@ -141,7 +146,8 @@ def _plain(tables: Tables, *arguments: Any) -> Called | None:
 
 
 def _size(tables: Tables, shape: Any = ()) -> tuple[int, ...] | None:
-    return tuple(shape) if isinstance(shape, tuple | list) and whole(tuple(shape)) else None
+    short = isinstance(shape, tuple | list) and len(shape) <= 64
+    return tuple(shape) if short and whole(tuple(shape)) else None
 
 
 #: What ``torch.save`` calls, and what it makes; ``None`` where the arguments are not those that it writes.

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ...errors import LoadError
 from . import archives, pickles, sharded, sniffing
-from .readable import plain_numbers, unpacked
-from .refusing import NESTS
+from .readable import plain_numbers
 from .safe_tensors import read_safetensors
 from .sniffing import SUFFIXES as SUFFIXES
+from .unwrapping import unwrap
 
 #: What wrappers put before every name.
 PREFIXES = ("module.", "_orig_mod.", "model.")
-_SHOWN = 60  # characters of a name
+_LONGEST = 300  # characters of a path in a message
 #: What is said of files that are sorted by name.
 BY_NAME = "layers are in order of their names; the file does not tell the order of execution"
 
@@ -69,13 +69,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         LoadError: for a missing, damaged or foreign file, one whose pickle wants more than tensors, or one that there
             is no memory for.
     """
-    _check_place(path)
+    check_place(path)
     kind = sniffing.kind_of(path)
     if kind == "index":
         tensors, notes = sharded.read_shards(path, _read)
-        return Checkpoint(*_readable(path, tensors, notes))
+        return Checkpoint(*_readable(path, tensors, notes), file_hash(path))
     content = _read(path)
-    tensors, notes = _unwrap(content, path)
+    tensors, notes = unwrap(content, path)
     tensors, notes = _readable(path, tensors, notes)
     if kind == "safetensors":  # such files are sorted by name as text: put 10 after 9
         tensors = dict(sorted(tensors.items(), key=lambda item: _natural(item[0])))
@@ -87,7 +87,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(tensors, notes, file_hash(path))
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
+    """Refuses a path that is no file.
+
+    Raises:
+        LoadError: with what it is instead.
+    """
     if os.path.isfile(path):  # unlike Path's own, False for a name that cannot be
         return
     if os.path.isdir(path):
@@ -96,7 +101,13 @@ def _check_place(path: Path) -> None:
         hub = f", or 'hf:{path}' for a model of transformers" if (path / "config.json").is_file() else ""
         raise LoadError(f"{path} is not a file but a folder; {inside}{hub}")
     exists = os.path.exists(path)
-    raise LoadError(f"{path} is not a file but a device or a pipe" if exists else f"there is no file {path}")
+    raise LoadError(f"{path} is not a file but a device or a pipe" if exists else f"there is no file {_short(path)}")
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[-half:]} ({len(text):,} characters)"
 
 
 def _read(path: Path) -> Any:
@@ -132,65 +143,3 @@ def _readable(path: Path, tensors: dict[str, Tensor], notes: tuple[str, ...]) ->
         tensors = {k.removeprefix(shared[0]): v for k, v in tensors.items()}
         notes += (f"the prefix {shared[0]!r} was taken off every name",)
     return tensors, notes
-
-
-def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The dict of tensors inside of what was saved, and what lay beside it."""
-    notes: tuple[str, ...] = ()
-    for _ in range(3):
-        if not isinstance(content, dict):
-            raise LoadError(
-                f"{path} holds a {type(content).__name__}, not a dict of tensors (a state dict); save one by "
-                "torch.save(model.state_dict(), 'weights.pth')"
-            )
-        nested = [k for k in NESTS if isinstance(content.get(k), dict)]
-        if any(isinstance(v, Tensor) for v in content.values()) or not nested:
-            break
-        notes += (f"weights taken from the entry {nested[0]!r}", *_left_out(content, nested[0]))
-        content = content[nested[0]]
-    content, more = unpacked(content)
-    tensors = {str(k): v.detach() for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise _no_tensors(path, content)
-    if len(tensors) < sum(isinstance(v, Tensor) for v in content.values()):
-        raise LoadError(f"{path} holds two tensors of the same name, once as text and once as a number")
-    return tensors, notes + more + _left_out(content, None)
-
-
-def _left_out(content: dict[Any, Any], taken: str | None) -> tuple[str, ...]:
-    """What lies beside the weights and holds tensors too."""
-    beside = [_shown(k) for k, v in content.items() if k != taken and not isinstance(v, Tensor) and _holds_tensors(v)]
-    if not beside:
-        return ()
-    more = f" and {len(beside) - 4} more" if len(beside) > 4 else ""
-    which = f"the {'entry' if len(beside) == 1 else 'entries'} {', '.join(beside[:4])}{more}"
-    verbs = ("holds", "was") if len(beside) == 1 else ("hold", "were")
-    return (f"{which} beside the weights {verbs[0]} tensors too and {verbs[1]} left out",)
-
-
-def _holds_tensors(value: Any) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    # one level further for what optimisers keep: {"state": {0: {"exp_avg": …}}}
-    return any(isinstance(v, Tensor) or (isinstance(v, dict) and _some_tensor(v)) for v in inner)
-
-
-def _some_tensor(values: dict[Any, Any]) -> bool:
-    inner = [x for v in values.values() for x in (v.values() if isinstance(v, dict) else (v,))]
-    return any(isinstance(v, Tensor) for v in inner)
-
-
-def _no_tensors(path: Path, content: dict[Any, Any]) -> LoadError:
-    keys = ", ".join(_shown(k) for k in list(content)[:6]) or "nothing"
-    holding = [k for k, v in content.items() if _holds_tensors(v)]
-    if not holding:
-        return LoadError(f"{path} holds no tensors; its entries are {keys}. Save a state_dict()")
-    return LoadError(
-        f"{path} holds no tensors but in its entries {', '.join(_shown(k) for k in holding[:6])}, and which is meant "
-        f"cannot be told; save one alone: import torch; torch.save(torch.load({path.name!r}, map_location='cpu', "
-        f"weights_only=True)[{_shown(holding[0])}], 'weights.pth')"
-    )
-
-
-def _shown(name: Any) -> str:
-    text = str(name) if not isinstance(name, str) else name
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

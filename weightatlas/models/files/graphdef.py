@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ...errors import LoadError
-from .checkpoint import Checkpoint, file_hash
+from .checkpoint import Checkpoint, check_place, file_hash
 from .memory import GIB, memory_free
 from .wireformat import BYTES, FIXED32, FIXED64, VARINT, WIDTHS, WireError, chosen, fields, merged, varint
 
@@ -63,8 +63,7 @@ def read_graph(path: Path) -> Checkpoint:
     Raises:
         LoadError: if the file is missing, too large, damaged, something else, or holds no such constants.
     """
-    if not path.is_file():
-        raise LoadError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
+    check_place(path)
     try:
         size = path.stat().st_size
         if size > LARGEST:
@@ -119,7 +118,8 @@ def constants(content: memoryview | bytes, name: str) -> tuple[dict[str, Tensor]
         raise LoadError(f"{name} holds no floating-point constants: {_contents(operators)}")
     notes = ()
     if others:
-        notes += (f"{len(others)} constants without floating-point numbers were left out ({_first(list(others))})",)
+        which, were = ("constant", "was") if len(others) == 1 else ("constants", "were")
+        notes += (f"{len(others)} {which} without floating-point numbers {were} left out ({_first(list(others))})",)
     if unwritten:
         notes += (f"the file writes no values for {_first(unwritten)}: zeros, as TensorFlow reads it",)
     return tensors, notes

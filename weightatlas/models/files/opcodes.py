@@ -31,6 +31,12 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+#: Opcodes that any pickle may have, and further ones for every storage; a tensor takes some forty.
+MOST_STEPS = 1_500_000
+STEPS_EACH = 100
+#: Values that wait on the stack at once, and collections that are open.
+MOST_WAITING = 300_000
+MOST_OPEN = 10_000
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # of Python 2
 
 
@@ -51,24 +57,35 @@ class Content:
     tables: Tables = field(default_factory=Tables)
 
 
-def follow(stream: Any, tables: Tables | None = None, allowed: frozenset[str] = frozenset()) -> Content:
+def follow(
+    stream: Any, tables: Tables | None = None, allowed: frozenset[str] = frozenset(), storages: int = 0
+) -> Content:
     """What one pickle would make.
 
     Args:
         stream: the pickle's bytes, or a file (a memory map) that stands at its beginning and is left at its end.
         tables: of the file's other pickles.
         allowed: globals that the user has allowed by ``torch.serialization.add_safe_globals``.
+        storages: how many the file has room for; the more of them it uses, the more opcodes its pickle may have.
 
     Raises:
         OddPickleError: for a damaged pickle, and for one that no ``torch.save`` writes.
     """
     machine = _Machine(Content(tables=tables or Tables()), allowed)
+    most = MOST_STEPS
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in damaged names
-            for opcode, argument, _ in pickletools.genops(stream):
+            for steps, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+                if steps >= most:
+                    used = min(storages, len(machine.content.tables.storages))
+                    most = MOST_STEPS + STEPS_EACH * used
+                    if steps >= most:
+                        raise OddPickleError(f"takes more than {most:,} steps for {used:,} blocks of numbers")
                 machine.step(opcode, argument)
         machine.content.top = machine.stack.pop()
+    except MemoryError as error:
+        raise OddPickleError("takes more memory than there is") from error
     except OddPickleError:
         if not machine.content.foreign:  # else it is refused for that, and this follows from it
             raise
@@ -105,6 +122,8 @@ class _Machine:
             self._unread(opcode, argument)
         else:
             act(argument)
+        if len(self.stack) > MOST_WAITING:
+            raise OddPickleError(f"puts more than {MOST_WAITING:,} values onto its stack")
 
     def _number_or_text(self, argument: Any) -> None:
         self.stack.append(argument)
@@ -123,6 +142,8 @@ class _Machine:
         return items
 
     def _mark(self, _: Any) -> None:
+        if len(self.marks) >= MOST_OPEN:
+            raise OddPickleError(f"nests more than {MOST_OPEN:,} collections")
         self.marks.append(self.stack)
         self.stack = []
 

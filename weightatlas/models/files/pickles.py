@@ -19,10 +19,12 @@ from .archives import Archive
 from .memory import amount, require_memory
 from .opcodes import Content, follow
 from .planned import OddPickleError, Planned, Tables
-from .refusing import foreign_code, named
+from .refusing import foreign_code, named, odd_opcodes
 
 #: Bytes of the pickle inside an archive; that of a state dict has some hundred a tensor.
 MOST_PICKLE = 2**26
+#: Bytes that a storage takes in a file from before 1.6, with its descriptions.
+LEAST_LEGACY = 200
 #: Bytes that tensors which use the same stored values again and again may stand for.
 MOST_REPEATED = 2**28
 #: What the files of ``torch.save`` before 1.6 begin with, as a pickled number.
@@ -41,7 +43,7 @@ def read_zip(archive: Archive) -> Any:
     if size > MOST_PICKLE:
         raise LoadError(f"{path} holds a pickle of {amount(size)} beside its tensors, and at most 64 MiB are read")
     with _told(path):
-        content = follow(archive.read(f"{prefix}data.pkl"), allowed=_allowed())
+        content = follow(archive.read(f"{prefix}data.pkl"), allowed=_allowed(), storages=len(archive.sizes))
     _check_content(path, content)
     for key, stored in content.tables.storages.items():
         there = archive.sizes.get(f"{prefix}data/{key}")
@@ -66,7 +68,7 @@ def read_legacy(path: Path) -> Any:
         if heads != [MAGIC, _PROTOCOL]:
             raise OddPickleError("does not begin as a file of torch.save does")
         follow(view)  # of the machine that it was written on
-        content = follow(view, allowed=_allowed())
+        content = follow(view, allowed=_allowed(), storages=len(view) // LEAST_LEGACY)
         _check_content(path, content)
         keys = follow(view).top
         if not isinstance(keys, list) or set(map(str, keys)) != set(content.tables.storages):
@@ -127,12 +129,7 @@ def _check_content(path: Path, content: Content) -> None:
     if content.foreign:
         raise foreign_code(path, content)
     if content.unread:
-        raise LoadError(
-            f"{path} was written with a newer pickle protocol than the 2 that is read safely (opcodes "
-            f"{', '.join(list(content.unread)[:4])}); if you trust whoever made "
-            f"it, save it again: import torch; torch.save(torch.load({path.name!r}, map_location='cpu', "
-            "weights_only=False), 'weights.pth')"
-        )
+        raise odd_opcodes(path, content)
 
 
 def _check_tensors(path: Path, content: Content) -> None:

@@ -36,6 +36,11 @@ SCALARS = (str, bytes, int, float, complex, bool, type(None))
 MOST_COPIED = 200_000
 _LARGEST = 2**62
 _MOST_AXES = 64
+#: Levels of tuples in a key, and elements of all such keys of a file: a hash goes through every one each time.
+_DEEPEST_KEY = 8
+MOST_HASHED = 1_000_000
+#: Characters and bytes that a file may have turned into each other; the same ones may be named again and again.
+MOST_TURNED = 2**26
 
 
 class OddPickleError(ValueError):
@@ -110,6 +115,8 @@ class Tables:
     storages: dict[str, Stored] = field(default_factory=dict)
     tensors: list[Planned] = field(default_factory=list)
     copied: int = 0
+    hashed: int = 0
+    turned: int = 0
 
     def store(self, identity: Any) -> Stored:
         """The storage that a pickle refers to."""
@@ -135,9 +142,24 @@ class Tables:
 
     def check_key(self, key: Any) -> None:
         """Refuses keys whose hash may take any time, or the whole stack of the process."""
-        inner = key if isinstance(key, tuple) else (key,)
-        if not all(isinstance(k, (*SCALARS, Named, Planned, Called)) for k in inner):
-            raise OddPickleError("has a key that is no name or number")
+        inner = [key]
+        for _ in range(_DEEPEST_KEY):
+            if not all(isinstance(k, (*SCALARS, Named, Planned, Called, tuple)) for k in inner):
+                raise OddPickleError("has a key that is no name or number")
+            tuples = [k for k in inner if isinstance(k, tuple)]
+            if not tuples:
+                return
+            self.hashed += sum(map(len, tuples))
+            if self.hashed > MOST_HASHED:
+                raise OddPickleError(f"has keys of more than {MOST_HASHED:,} elements")
+            inner = [k for t in tuples for k in t]
+        raise OddPickleError(f"has a key that is no name or number, but tuples within tuples, {_DEEPEST_KEY} deep")
+
+    def turn(self, data: str | bytes) -> None:
+        """Counts what is turned from text into bytes, because the same text may be named again and again."""
+        self.turned += len(data)
+        if self.turned > MOST_TURNED:
+            raise OddPickleError(f"turns more than {MOST_TURNED >> 20} MiB of text into bytes")
 
     def copy(self, items: Any) -> None:
         """Counts what is copied, because the same list may be named again and again."""
@@ -159,7 +181,11 @@ def _viewed(stored: Stored, view: Any) -> Stored:
 
 def whole(values: Any) -> bool:
     """Whether these are a tuple of whole numbers that sizes can be."""
-    return isinstance(values, tuple) and all(type(n) is int and 0 <= n < _LARGEST for n in values)
+    return (
+        isinstance(values, tuple)
+        and len(values) <= _MOST_AXES
+        and all(type(n) is int and 0 <= n < _LARGEST for n in values)
+    )
 
 
 def storage_type(name: str) -> torch.dtype | None:

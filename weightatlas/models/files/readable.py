@@ -95,7 +95,8 @@ def unpacked(content: dict[Any, Any]) -> tuple[dict[Any, Any], tuple[str, ...]]:
         found |= {f"{base}{leaf}": v for leaf, v in zip(("weight", "bias"), value, strict=True) if v is not None}
         names.append(base.removesuffix("."))
     listed = ", ".join(repr(n[:60]) for n in names[:3]) + (" …" if len(names) > 3 else "")
-    note = f"weight and bias of {len(names)} quantised layers ({listed}) were taken out of packed parameters"
+    layers = "layer" if len(names) == 1 else "layers"
+    note = f"weight and bias of {len(names)} quantised {layers} ({listed}) were taken out of packed parameters"
     return found, (note,) if names else ()
 
 
@@ -108,4 +109,7 @@ def why_foreign(tensor: Tensor) -> str:
         return f"{kind}; complex weights cannot be read: save their real and imaginary parts as tensors of their own"
     if tensor.layout != torch.strided:
         return "sparse; save it as weight.to_dense()"
-    return f"{kind}, which are codes of a quantiser; dequantise the weights first (weight.float() * scale)"
+    if tensor.dtype in (torch.int8, torch.uint8):
+        return f"{kind}, which are codes of a quantiser; dequantise the weights first (weight.float() * scale)"
+    what = "a mask rather than weights" if tensor.dtype == torch.bool else "numbers without a fraction"
+    return f"{kind}, {what}; save weights as floating-point numbers (weight.float(), if that is what they are)"

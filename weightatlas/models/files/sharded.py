@@ -50,9 +50,7 @@ def read_shards(path: Path, read: Callable[[Path], Any]) -> tuple[dict[str, Tens
     lacking = [k for k in places if k not in found]
     if lacking:
         raise LoadError(f"the files of {path} lack {len(lacking)} of its tensors, first {lacking[0][:60]!r}")
-    note = (
-        f"{len(found)} tensors from the {len(names)} files that {path.name} lists; the SHA-256 told is the list's"
-    )
+    note = f"{len(found)} tensors from the {len(names)} files that {path.name} lists; the SHA-256 told is the list's"
     return {k: found[k] for k in places}, (note,)
 
 

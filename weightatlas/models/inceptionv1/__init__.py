@@ -7,8 +7,8 @@ from ..downloads.published import Published
 from ..fitting import fits
 from ..spec import InputSpec, ModelSpec
 from .article import FIGURES
-from .network import InceptionV1
-from .weights import read, rename
+from .network import BLOCKS, STEM, InceptionV1
+from .weights import CLASSIFIER, read, rename
 
 #: Where the weights are published, and what their file may be called in the cache.
 WEIGHTS = Published(
@@ -40,6 +40,8 @@ SPEC = ModelSpec(
     license="Apache-2.0",
     source="inception5h.zip of the TensorFlow release (ImageNet)",
     size=50_000_000,
+    classifier=CLASSIFIER,
     brings="the first load downloads it",
+    blocks=(*STEM, *BLOCKS, "softmax2"),
     article=FIGURES,
 )

@@ -76,12 +76,15 @@ class Concatenation(nn.Module):
 
 
 class InceptionV1(nn.Module):
-    """The whole network: images ``[N, 3, H, W]`` with values −117 … 138 become logits ``[N, 1008]``.
+    """The whole network: images ``[N, 3, H, W]`` with values −117 … 138 become logits ``[N, classes]``.
 
     All layers are attributes of the network itself, since the article's names have no dots.
+
+    Args:
+        classes: how many it tells apart; 1008 in the published file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         width = 3
         for name, (channels, kernel, stride) in STEM.items():
@@ -98,7 +101,7 @@ class InceptionV1(nn.Module):
         self.avgpool0 = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten(1)
         self.dropout = nn.Dropout(DROPOUT)
-        self.softmax2 = nn.Linear(width, CLASSES)
+        self.softmax2 = nn.Linear(width, classes)
 
     def _convolution(self, name: str, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         setattr(self, name, Conv2dSame(inputs, outputs, kernel, stride))
@@ -119,7 +122,7 @@ class InceptionV1(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps ``[N, 3, H, W]`` to logits ``[N, 1008]``."""
+        """Maps ``[N, 3, H, W]`` to logits ``[N, classes]``."""
         x = self.localresponsenorm0(self.maxpool0(self._through(x, "conv2d0")))
         x = self.localresponsenorm1(self._through(x, "conv2d1", "conv2d2"))
         for name in BLOCKS:

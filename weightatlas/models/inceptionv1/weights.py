@@ -24,11 +24,13 @@ import torch
 from torch import Tensor
 
 from ...errors import LoadError
-from ..files.checkpoint import Checkpoint, file_hash, read_checkpoint
+from ..files.checkpoint import Checkpoint, check_place, file_hash, read_checkpoint
 from ..files.graphdef import constants, read_graph
+from ..hints import nearest_names, prefix_hint, without_prefix
 from .network import BLOCKS, BRANCHES, STEM, InceptionV1
 
 NAME = "inceptionv1"
+CLASSIFIER = "softmax2"
 GRAPH = "tensorflow_inception_graph.pb"
 LARGEST_GRAPH = 2**28  # bytes of the graph in an archive; the published one has a fifth of that
 #: What graphs begin with: the tag of a node, of functions, or of either version.
@@ -104,8 +106,7 @@ def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _content(path: Path) -> Checkpoint:
     """A file's arrays by the file's own names."""
-    if not path.is_file():
-        raise LoadError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
+    check_place(path)
     try:
         with path.open("rb") as opened:
             head = opened.read(9)
@@ -188,6 +189,8 @@ def styles() -> tuple[Style, ...]:
 def _own(state: Mapping[str, Tensor], file: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The weights by our names, and notes."""
     state, notes = _unscoped(state)
+    state, more = without_prefix(state, [s.names.values() for s in styles()], file)
+    notes += more
     style = max(styles(), key=lambda s: sum(name in state for name in s.names.values()))
     _check(state, style, file)
     theirs = set(style.names.values())
@@ -222,15 +225,17 @@ def _check(state: Mapping[str, Tensor], style: Style, file: str) -> None:
     names, shapes = style.names, {own: style.shaped(shape) for own, shape in _shapes().items()}
     missing = [own for own, name in names.items() if name not in state]
     if 2 * len(missing) > len(names):
+        hint = next((h for s in styles() if (h := _hint(state, s))), "")
         examples = ", ".join(f"{next(iter(s.names.values()))} ({s.whose})" for s in styles())
         raise LoadError(
             f"{file} is another network's: of InceptionV1's {len(names)} arrays it has {len(names) - len(missing)}. "
-            f"Its names are {_listed(list(state))}; InceptionV1's begin with {examples}"
+            f"Its names are {_listed(list(state))}; InceptionV1's begin with {examples}{hint}"
         )
     theirs = set(names.values())
     left = [name for name in state if name not in theirs and not AUXILIARY.match(name)]
     # besides its weights a graph has other constants, such as the mean that it subtracts from its input
     extra = [name for name in left if not style.tensorflow or state[name].numel() > 3]
+    shapes |= _classes(state, style)
     wrong = [own for own, name in names.items() if name in state and tuple(state[name].shape) != shapes[own]]
     parts = []
     if missing:
@@ -245,6 +250,23 @@ def _check(state: Mapping[str, Tensor], style: Style, file: str) -> None:
         parts.append(_misshapen(state, style, wrong))
     if parts:
         raise LoadError(f"{file} does not fit {NAME}: it {'; it '.join(parts)}")
+
+
+def _hint(state: Mapping[str, Tensor], style: Style) -> str:
+    """What stands before the names of one form, or which of them are nearly right; empty if neither."""
+    shapes = {name: style.shaped(_shapes()[own]) for own, name in style.names.items()}
+    missing, extra = [n for n in shapes if n not in state], [n for n in state if n not in shapes]
+    hint = prefix_hint(missing, extra) or nearest_names(missing, extra, shapes, {n: state[n].shape for n in extra})
+    return f". {hint}" if hint else ""
+
+
+def _classes(state: Mapping[str, Tensor], style: Style) -> dict[str, tuple[int, ...]]:
+    """The shapes of the last layer, if it tells other classes apart than the published one does."""
+    weight, bias = (f"{CLASSIFIER}.{leaf}" for leaf in ("weight", "bias"))
+    given = state.get(style.names[bias])
+    if given is None or given.ndim != 1 or not len(given):
+        return {}
+    return {bias: (len(given),), weight: style.shaped((len(given), *_shapes()[weight][1:]))}
 
 
 def _misshapen(state: Mapping[str, Tensor], style: Style, wrong: list[str]) -> str:
