@@ -45,6 +45,7 @@ class Network:
         notes: what was assumed or unwrapped while loading.
         file: the name and SHA-256 of the file of weights, ``"NAME sha256:HEX"``; empty if there is no such file.
         told: the layers of a network without a module, where its file tells them.
+        blocks: the layers by which it is read where nobody says which, if its modules do not tell.
         measured: what :func:`weightatlas.measure` found out; ``None`` until then. May be set from a saved file.
         origin: the name and the file of weights (``None`` for the published ones) by which :func:`weightatlas.load`
             gives it again, on another machine as well; ``None`` for modules and changed inputs.
@@ -62,6 +63,7 @@ class Network:
     ) -> None:
         self.name, self.module, self.input, self.tensors, self.notes = name, module, input, tensors, notes
         self.file, self.told = file, told
+        self.blocks: tuple[str, ...] = ()
         self.measured: Statistics | None = None
         self.origin: tuple[str, str | None] | None = None
         self._hashed: tuple[Any, str] | None = None

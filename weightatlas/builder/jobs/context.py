@@ -58,6 +58,7 @@ class Source:
     def whole(cls, net: Network) -> Source:
         """The source of a network that travels with all its weights."""
         bare = Network(net.name, net.module, net.input, net.tensors, net.notes, net.file, net.told)
+        bare.blocks = net.blocks
         return cls(None, bare)
 
     def open(self, weights_hash: str) -> Network:

@@ -49,6 +49,8 @@ class Levels:
 
 def block_layers(net: Network) -> list[str]:
     """The layers that an atlas shows if nobody says which, in order of execution."""
+    if net.blocks and all(name in net.layers for name in net.blocks):
+        return [name for name in net.layers if name in net.blocks]
     graph = _graph(net)
     blocks = [b for b in net.layers.values() if b.kind == "block" and b.units and _kernels(net, b)]
     whole = [b for b in blocks if not _is_row(net, graph, b, blocks)]
