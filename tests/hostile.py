@@ -237,6 +237,48 @@ def bombs() -> list[Case]:
     ]  # fmt: skip
 
 
+def endless() -> list[Case]:
+    """Pickles of many steps, values or open collections, with little behind them: packed, as they are, and legacy."""
+    mib, proto = 2**20, b"\x80\x02"
+    word = b"X" + struct.pack("<I", 2 * mib) + b"a" * 2 * mib + b"q\x000"
+    encoded = name_of("_codecs.encode") + b"q\x010" + b"h\x01h\x00\x85R0" * 1000
+    pair = b"K\x01" * 60 + b"tq\x000"
+    keys = b"}" + b"h\x00Ns" * 100_000
+    pkls = {
+        "steps": (proto + b"]0" * 6 * mib + b"}.", r"takes more than 1,000,000 steps for 0 blocks of numbers"),
+        "values": (proto + b"}" * 12 * mib + b".", "puts more than 300,000 values onto its stack"),
+        "marks": (proto + b"(" * 12 * mib + b".", "nests more than 10,000 collections"),
+        "encoded": (proto + word + encoded + b"}.", "turns more than 64 MiB of text into bytes"),
+        "keys": (proto + b"(" + pair + keys + b".", "has keys of more than 1,000,000 elements"),
+    }
+    made = []
+    for name, (pkl, hint) in pkls.items():
+        bomb = name in ("steps", "values", "marks")
+        told = r"zip bomb: its 'w/data\.pkl' unpacks from \S+ KiB to 12\.0 MiB, and torch\.save does not" if bomb else hint
+        made.append(Case(f"{name}_packed.pth", archive(pkl, {}, zipfile.ZIP_DEFLATED), told))
+        made.append(Case(f"{name}.pth", archive(pkl, {}), hint))
+        made.append(Case(f"{name}_legacy.pth", legacy(pkl, {}), hint))
+    return made
+
+
+def opcodes() -> list[Case]:
+    """Pickles in opcodes that the safe reader of PyTorch does not know, one kind each."""
+    newer, alone = r"with a newer pickle protocol than the 2 .*\(opcode", r"\), which torch\.save does not write of tensors\."
+    pkls = {
+        "short_text": (b"\x80\x04}\x8c\x01wK\x01s.", newer + r" SHORT_BINUNICODE\)"),
+        "memoize": (b"\x80\x04}\x94.", newer + r" MEMOIZE\)"),
+        "int": (b"\x80\x02}X\x01\0\0\0wI1\ns.", r"with an older pickle protocol than .*INT\)"),
+        "ext": (b"\x80\x02}X\x01\0\0\0w\x82\x07s.", r"names classes by numbers of a registry .*\(opcode EXT1" + alone),
+        "persid": (b"\x80\x02}X\x01\0\0\0wP7\ns.", r"by a line of text \(opcode PERSID" + alone),
+        "pop": (b"\x80\x02}K\x010.", r"off its stack again, or doubles them \(opcode POP" + alone),
+        "long4": (b"\x80\x02}X\x01\0\0\0w\x8b\x04\0\0\0\1\0\0\1s.", r"more than 255 bytes \(opcode LONG4" + alone),
+        "obj": (b"\x80\x02}X\x01\0\0\0w(" + name_of("collections.OrderedDict") + b"os.", r"protocol 0 \(opcode OBJ" + alone),
+        "inst": (b"\x80\x02(iposix\nsystem\n.", r"wants to run posix\.system"),
+        "buffer": (b"\x80\x05}X\x01\0\0\0w\x97s.", r"in buffers of their own \(opcode NEXT_BUFFER" + alone),
+    }  # fmt: skip
+    return [Case(f"opcode_{name}.pth", archive(pkl, {}), hint) for name, (pkl, hint) in pkls.items()]
+
+
 def _patched(content: bytes, at: int, value: bytes) -> bytes:
     return content[:at] + value + content[at + len(value) :]
 
@@ -358,7 +400,7 @@ def mislabelled() -> list[Case]:
 
 def cases(trace: Path) -> list[Case]:
     """Every case; the code in them would leave a file at ``trace``."""
-    return [*code(trace), *bombs(), *zips(), *headers(), *mislabelled(), *_scripts()]
+    return [*code(trace), *bombs(), *endless(), *opcodes(), *zips(), *headers(), *mislabelled(), *_scripts()]
 
 
 def _scripts() -> list[Case]:

@@ -127,6 +127,8 @@ def saved_sparse(folder):
     ("values", "told"),
     [
         (torch.ones(2, 2, dtype=torch.int8), r"torch.int8, which cannot be read; dequantise them first \(values.float"),
+        (torch.ones(2, 2, dtype=torch.bool), r"torch.bool, which cannot be read; save them as floating-point numbers"),
+        (torch.ones(2, 2, dtype=torch.uint16), r"torch.uint16, which cannot be read; save them as floating-point"),
         (torch.ones(2, 2, dtype=torch.complex64), "torch.complex64, which cannot be read; save their real and"),
     ],
 )

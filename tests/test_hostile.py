@@ -21,7 +21,8 @@ from torch import nn
 
 import weightatlas as wa
 from weightatlas.errors import LoadError
-from weightatlas.models.files import archives
+from weightatlas.models.files import archives, opcodes
+from weightatlas.models.files.checkpoint import read_checkpoint
 from weightatlas.models.files.opcodes import follow
 
 #: Opens every file of a folder with no more address space than it has and 3 GiB, and tells how it went.
@@ -72,7 +73,7 @@ def opened(tmp_path_factory):
 @pytest.mark.slow  # one process opens every file, twice
 def test_every_file_is_refused_with_what_to_do_or_read(opened) -> None:
     every, _, _, rows = opened
-    assert len({case.name for case in every}) == len(every) >= 90
+    assert len({case.name for case in every}) == len(every) >= 110
     assert [row[:2] for row in rows] == [[c.name, use] for c in every for use in ("alone", "weights")]
     told = {(name, use): (refused, text) for name, use, refused, text, _, _ in rows}
     wrong = []
@@ -119,6 +120,44 @@ def test_pickles_are_opened_by_the_safe_reader_alone(tmp_path, monkeypatch) -> N
         torch.save({"w": torch.ones(2, 2)}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
         wa.load(tmp_path / "w.pth")
     assert asked == [True, True]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_many_tensors_may_take_many_steps(tmp_path, monkeypatch, zipped: bool) -> None:
+    monkeypatch.setattr(opcodes, "MOST_STEPS", 1000)
+    many = {f"layer{i}.weight": nn.Parameter(torch.ones(4)) for i in range(2000)}
+    torch.save({"state_dict": many}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert len(read_checkpoint(tmp_path / "w.pth").tensors) == 2000
+    torch.save({"state_dict": {"w": torch.ones(4)}, "losses": [0.5] * 5000}, tmp_path / "w.pth")
+    with pytest.raises(LoadError, match=r"takes more than 1,100 steps for 1 blocks? of numbers"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_a_lack_of_memory_is_told(tmp_path, monkeypatch) -> None:
+    torch.save({"w": torch.ones(2, 2)}, tmp_path / "w.pth")
+
+    def full(*_) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(opcodes._Machine, "step", full)
+    with pytest.raises(LoadError, match=r"its pickle takes more memory than there is\. Save"):
+        wa.load(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("keys", [["model"], ["a", "b", "net"], ["state_dict", 3]])
+def test_the_line_for_foreign_code_names_every_entry_on_the_way(tmp_path, monkeypatch, keys) -> None:
+    import argparse
+
+    monkeypatch.chdir(tmp_path)
+    content = {"w": torch.eye(2), "b": np.float64(1)}
+    for key in reversed(keys):
+        content = {"args": argparse.Namespace(lr=1), key: content}
+    torch.save(content, "w.pth")
+    with pytest.raises(LoadError) as refused:
+        wa.load("w.pth")
+    assert "".join(f"[{k!r}]" for k in keys) in str(refused.value)
+    exec(re.search(r"import torch; .*, 'weights\.pth'\)", str(refused.value))[0], {})
+    assert torch.equal(wa.load("weights.pth").tensors["w"], torch.eye(2))
 
 
 # --- what a pickle would make is what it makes ---

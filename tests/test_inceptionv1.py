@@ -21,7 +21,8 @@ from torch.nn import functional
 
 import weightatlas as wa
 from weightatlas.errors import LoadError
-from weightatlas.models.inceptionv1 import weights
+from weightatlas.models.fitting import fits
+from weightatlas.models.inceptionv1 import SPEC, weights
 from weightatlas.models.inceptionv1.network import InceptionV1
 from weightatlas.models.same import MaxPool2dSame
 
@@ -428,6 +429,45 @@ def test_state_dicts_that_do_not_fit(arrays, tmp_path, form: str, change, messag
     torch.save(change(small), tmp_path / "w.pth")
     with pytest.raises(LoadError, match=message):
         wa.load("inceptionv1", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("form", ["captum", "lucent", "own", "graph"])
+def test_a_prefix_and_what_lies_without_it_are_no_obstacle(arrays, files, net, tmp_path, form: str) -> None:
+    state = states(arrays).get(form) or {name: torch.from_numpy(array) for name, array in arrays.items()}
+    content = {f"net.{k}": v for k, v in state.items()}
+    torch.save({"state_dict": content | {"criterion.weight": torch.ones(8)}}, tmp_path / "w.ckpt")
+    opened = wa.load("inceptionv1", weights=tmp_path / "w.ckpt")
+    assert opened.weights_hash == net.weights_hash
+    assert "the prefix 'net.' was taken off its names" in opened.notes
+    assert "1 tensor without it was left out ('criterion.weight')" in opened.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (lambda k: f"net.{k}", r"another network's.*it has 0.*Most of its names begin with 'net\.': take that off"),
+        (lambda k: k.replace("mixed", "mixd"), r"another.*Nearest names of the same shape: 'mixd\w+\.\w+' for 'mixed\w+\.\w+'"),
+    ],
+)
+def test_names_that_are_nearly_right_are_told(arrays, tmp_path, name, message: str) -> None:
+    small = {k: v.flatten()[0].expand(v.shape) for k, v in states(arrays)["own"].items()}
+    torch.save({name(k): v for k, v in without(small, "mixed3a_1x1.bias").items()}, tmp_path / "w.pth")
+    with pytest.raises(LoadError, match=message):
+        wa.load("inceptionv1", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("form", ["captum", "own", "graph"])
+def test_other_classes_are_those_of_the_file(arrays, net, truth, tmp_path, form: str) -> None:
+    few = dict(arrays) | {"softmax2_w": arrays["softmax2_w"][:, 5:15], "softmax2_b": arrays["softmax2_b"][5:15]}
+    path = tmp_path / ("w.pb" if form == "graph" else "w.pth")
+    path.write_bytes(written(few)) if form == "graph" else torch.save(states(few)[form], path)
+    opened = wa.load("inceptionv1", weights=path)
+    assert "the file's softmax2 tells 10 classes apart, not 1008" in opened.notes
+    with torch.no_grad():
+        assert difference(opened.module(image(224, 224)), truth["logits"][:, 5:15]) < 1e-5
+    assert opened.layers["softmax2"].units == 10
+    with pytest.raises(LoadError, match=r"softmax2.weight is \(10, 1024\) instead of \(1008, 1024\)"):
+        fits(SPEC, path)  # what was downloaded must be the published network
 
 
 def test_names_are_brought_to_ours_once_and_for_all(arrays) -> None:

@@ -125,8 +125,10 @@ def _without(state, key):
         (lambda s: _without(s, "_blocks.3._bn0.running_var"), r"lacks 1 \(blocks.2.0.bn1.running_var\)"),
         (
             lambda s: s | {"_fc.weight": torch.ones(10, 1280)},
-            r"classifier.weight is \(10, 1280\) instead of \(1000, 1280\)",
+            r"efficientnet_lite0: its classifier.weight is \(10, 1280\) instead of \(1000, 1280\)",
         ),
+        (lambda s: s | {"_fc.weight": torch.ones(10, 99), "_fc.bias": torch.ones(10)}, r"is \(10, 99\) instead of"),
+        (lambda s: s | {"_fc.weight": torch.ones(0, 1280), "_fc.bias": torch.ones(0)}, r"is \(0, 1280\) instead of"),
         (lambda s: s | {"_fc.weight": torch.ones(1000, 1280, dtype=torch.int8)}, "classifier.weight is torch.int8"),
     ],
 )
@@ -134,6 +136,33 @@ def test_weights_that_do_not_fit(published, tmp_path, change, message: str) -> N
     torch.save(change(dict(published)), tmp_path / "w.pth")
     with pytest.raises(LoadError, match=message):
         wa.load("efficientnet_lite0", weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("style", ["package", "timm"])
+def test_a_lightning_file_is_read_behind_its_prefix(lite0, published, tmp_path, style: str) -> None:
+    state = dict(published) if style == "package" else rename_weights(published)
+    state = {f"model.{k}": v for k, v in state.items()}
+    torch.save({"epoch": 3, "state_dict": state | {"criterion.weight": torch.ones(8)}}, tmp_path / "w.ckpt")
+    net = wa.load("efficientnet_lite0", weights=tmp_path / "w.ckpt")
+    assert net.weights_hash == lite0.weights_hash
+    assert "1 tensor without it was left out ('criterion.weight')" in net.notes
+    name = "model._conv_head.weight" if style == "package" else "model.conv_head.weight"
+    torch.save(_without(state, name) | {"criterion.weight": torch.ones(8)}, tmp_path / "w.ckpt")
+    with pytest.raises(
+        LoadError, match=r"does not fit efficientnet_lite0: .*names begin with 'model\.': take that off"
+    ):
+        wa.load("efficientnet_lite0", weights=tmp_path / "w.ckpt")
+
+
+def test_other_classes_are_those_of_the_file(lite0, published, photos, tmp_path) -> None:
+    few = {k: v[280:287] if k.startswith("_fc.") else v for k, v in published.items()}
+    torch.save(few, tmp_path / "w.pth")
+    net = wa.load("efficientnet_lite0", weights=tmp_path / "w.pth")
+    assert "the file's classifier tells 7 classes apart, not 1000" in net.notes
+    images = net.preprocess(list(photos.values()))
+    with torch.no_grad():
+        torch.testing.assert_close(net.module(images), lite0.module(images)[:, 280:287])
+    assert net.layers["classifier"].units == 7
 
 
 def test_half_precision_weights_are_widened(lite0, published, tmp_path) -> None:

@@ -143,7 +143,6 @@ def _from_tensor(net: Network, layer: Layer, fold: bool) -> Weights:
     if tensor is None or tensor.is_quantized or not tensor.is_floating_point() or tensor.layout != torch.strided:
         sparse = tensor is not None and tensor.layout != torch.strided
         kind = "sparse" if sparse else getattr(tensor, "dtype", "missing")
-        real = tensor is None or not tensor.is_complex()
         do = "dequantise them first (values.float() * scale)"
         if tensor is not None and tensor.is_complex():
             do = "save their real and imaginary parts apart"

@@ -32,7 +32,7 @@ _EMPTY: dict[str, Callable[[], Any]] = {
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 #: Opcodes that any pickle may have, and further ones for every storage; a tensor takes some forty.
-MOST_STEPS = 1_500_000
+MOST_STEPS = 1_000_000
 STEPS_EACH = 100
 #: Values that wait on the stack at once, and collections that are open.
 MOST_WAITING = 300_000
@@ -81,7 +81,8 @@ def follow(
                     used = min(storages, len(machine.content.tables.storages))
                     most = MOST_STEPS + STEPS_EACH * used
                     if steps >= most:
-                        raise OddPickleError(f"takes more than {most:,} steps for {used:,} blocks of numbers")
+                        blocks = "block" if used == 1 else "blocks"
+                        raise OddPickleError(f"takes more than {most:,} steps for {used:,} {blocks} of numbers")
                 machine.step(opcode, argument)
         machine.content.top = machine.stack.pop()
     except MemoryError as error:

@@ -24,7 +24,7 @@ from .refusing import foreign_code, named, odd_opcodes
 #: Bytes of the pickle inside an archive; that of a state dict has some hundred a tensor.
 MOST_PICKLE = 2**26
 #: Bytes that a storage takes in a file from before 1.6, with its descriptions.
-LEAST_LEGACY = 200
+LEAST_LEGACY = 100
 #: Bytes that tensors which use the same stored values again and again may stand for.
 MOST_REPEATED = 2**28
 #: What the files of ``torch.save`` before 1.6 begin with, as a pickled number.
@@ -68,9 +68,10 @@ def read_legacy(path: Path) -> Any:
         if heads != [MAGIC, _PROTOCOL]:
             raise OddPickleError("does not begin as a file of torch.save does")
         follow(view)  # of the machine that it was written on
-        content = follow(view, allowed=_allowed(), storages=len(view) // LEAST_LEGACY)
+        room = len(view) // LEAST_LEGACY
+        content = follow(view, allowed=_allowed(), storages=room)
         _check_content(path, content)
-        keys = follow(view).top
+        keys = follow(view, content.tables, storages=room).top
         if not isinstance(keys, list) or set(map(str, keys)) != set(content.tables.storages):
             raise OddPickleError("does not list the storages that it uses")
         at = view.tell()
@@ -154,7 +155,8 @@ def _check_tensors(path: Path, content: Content) -> None:
                 f"they are {amount(tensor.size)}; at most {amount(MOST_REPEATED)} are read in that way"
             )
     stored = sum(s.size for s in tables.storages.values())
-    require_memory(path, stored + _widened(tables), f"reading its {len(tables.tensors)} tensors")
+    count = len(tables.tensors)
+    require_memory(path, stored + _widened(tables), f"reading its {count} tensor{'' if count == 1 else 's'}")
 
 
 def _widened(tables: Tables) -> int:

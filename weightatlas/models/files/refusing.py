@@ -104,10 +104,10 @@ def odd_opcodes(path: Path, content: Content) -> LoadError:
     if odd:
         return LoadError(
             f"{path} is not a readable PyTorch file: its pickle {' and '.join(odd)} {listed}, which torch.save "
-            "does not write of tensors. Save the tensors alone, where the file was made: torch.save(model.state_dict(), "
-            "'weights.pth')"
+            "does not write of tensors. Save the tensors alone, where the file was made: "
+            "torch.save(model.state_dict(), 'weights.pth')"
         )
-    newer = f"a {'newer' if set(unread) - _OLD else 'older'} pickle protocol than the 2 that is read safely"
+    newer = f"{'a newer' if set(unread) - _OLD else 'an older'} pickle protocol than the 2 that is read safely"
     return LoadError(
         f"{path} was written with {newer} {listed}; if you trust whoever made it, save it again: import torch; "
         f"torch.save(torch.load({path.name!r}, map_location='cpu', weights_only=False), 'weights.pth')"

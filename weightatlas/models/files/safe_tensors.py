@@ -30,7 +30,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     header, room = _header(path)
     total = sum(_bytes(path, name, entry, room) for name, entry in header.items())
     _check_places(path, header, room)
-    require_memory(path, total, f"reading its {len(header)} tensors")
+    require_memory(path, total, f"reading its {len(header)} tensor{'' if len(header) == 1 else 's'}")
     try:
         found = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
