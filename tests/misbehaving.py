@@ -21,7 +21,8 @@ class Served:
         etag: its mark; by default of the content.
         faults: one for each request to come, in order: ``("drop", bytes)`` breaks off after so many bytes of the file,
             a status (404, 503 …), ``"html"``, ``"endless"``, ``"short"`` (says one byte more than it gives),
-            ``"huge"`` (says a terabyte), ``"no length"``, ``"redirect URL"``, ``"other piece"``, ``"gzip"``.
+            ``"huge"`` (says a terabyte), ``"no length"``, ``"redirect URL"``, ``"other piece"``, ``"gzip"``,
+            ``"status LINE"`` (answers with that line alone).
         pause: seconds between two kilobytes.
         asked: the ``Range`` of every request, ``""`` where there was none.
     """
@@ -62,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(fault, b"no", [("Content-Length", "2")])
         if fault == "html":
             return self.send(200, b"<!DOCTYPE html><title>Sign in</title>" * 9, [("Content-Type", "text/html")])
+        if isinstance(fault, str) and fault.startswith("status "):
+            self.wfile.write(f"{fault.removeprefix('status ')}\r\n\r\n".encode("latin-1"))
+            return None
         if isinstance(fault, str) and fault.startswith("redirect "):
             return self.send(302, b"", [("Location", fault.split()[1]), ("Content-Length", "0")])
         if fault == "endless":

@@ -118,6 +118,30 @@ def test_pictures_become_what_the_library_makes_of_them(tmp_path, name: str) -> 
     np.testing.assert_allclose(net.preprocess([pixels]), theirs, atol=1e-5)
 
 
+SQUARE, SHORT = dict(height=48, width=48), dict(shortest_edge=48)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("DeiT", dict(height=56, width=56)), ("DeiT", 56), ("DeiT", dict(height=56, width=60)), ("Beit", 56), ("Levit", SHORT), ("Levit", 48), ("Levit", dict(height=56, width=56)), ("PoolFormer", SHORT), ("Bit", dict(shortest_edge=56)), ("Bit", 56)],
+)  # fmt: skip
+def test_what_is_said_of_cutting_is_what_the_library_does(tmp_path, kind: str, size) -> None:
+    """The library's own processor, stopped before it cuts, tells the sides that it scales to."""
+    given = dict(size=size, crop_size=SQUARE, do_center_crop=True, image_processor_type=f"{kind}ImageProcessor")
+    net = wa.load(f"hf:{resnet(tmp_path, given)}", weights="random")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        processor = getattr(hub, f"{kind}ImageProcessorPil")(**given)
+    wide = np.random.default_rng(0).integers(0, 256, (100, 160, 3), dtype=np.uint8)
+    theirs = processor(wide, do_center_crop=False, do_rescale=False, do_normalize=False, return_tensors="np")
+    height, width = theirs["pixel_values"].shape[2:]
+    stretched = width < 1.5 * height  # the picture is wider than that
+    told = next(note for note in net.notes if "before it cuts 48 × 48 out" in note)
+    sides = f"{height} × {width}" if height != width and stretched else height
+    assert f"scales {'both sides' if stretched else 'the short side'} of pictures to {sides} pixels" in told
+    assert (net.input.grid, net.input.resize) == ((48, 48), "stretch" if stretched else "crop")
+
+
 @pytest.mark.parametrize(
     ("told", "size", "resize", "note"),
     [
@@ -174,7 +198,9 @@ def test_ways_of_saving(tmp_path) -> None:
     index = hashlib.sha256((parts / "model.safetensors.index.json").read_bytes()).hexdigest()
     assert (net.weights_hash, net.file) == (whole.weights_hash, f"model.safetensors.index.json sha256:{index}")
     count = len(list(parts.glob("*.safetensors")))
-    assert any(note.startswith(f"weights from the {count} files that model.safetensors.index.json") for note in net.notes)
+    assert any(
+        note.startswith(f"weights from the {count} files that model.safetensors.index.json") for note in net.notes
+    )
     alone = wa.load(parts / "model.safetensors.index.json")
     assert (alone.file, len(alone.tensors)) == (net.file, len(module.state_dict()))
     bins = saved(tmp_path / "bins", module)
@@ -213,6 +239,50 @@ def test_weights_of_a_file_and_random_ones(tmp_path) -> None:
     save_file({"other.weight": torch.ones(2)}, tmp_path / "w.safetensors")
     with pytest.raises(LoadError, match=r"w\.safetensors does not fit"):
         wa.load(f"hf:{folder}", weights=tmp_path / "w.safetensors")
+
+
+def test_a_file_says_how_many_classes_there_are(tmp_path) -> None:
+    folder = resnet(tmp_path / "net")
+    torch.manual_seed(2)
+    config = made("ResNet")[0].config
+    config.num_labels = 7
+    seven = hub.ResNetForImageClassification(config).eval()
+    save_file(seven.state_dict(), tmp_path / "w.safetensors")
+    net = wa.load(f"hf:{folder}", weights=tmp_path / "w.safetensors")
+    x = torch.randn(1, *net.input.shape)
+    with torch.no_grad():
+        torch.testing.assert_close(net.module(x).logits, seven(x).logits, rtol=0, atol=0)
+    assert "num_labels=7 as the file has it" in net.notes
+    other = seven.state_dict() | {"classifier.1.weight": torch.ones(7, 13)}
+    save_file(other, tmp_path / "w.safetensors")
+    with pytest.raises(LoadError, match=r"w\.safetensors does not fit hf:net"):
+        wa.load(f"hf:{folder}", weights=tmp_path / "w.safetensors")
+
+
+def test_rows_that_are_no_classes_are_told_as_what_does_not_fit(tmp_path) -> None:
+    folder = saved(tmp_path / "vit", hub.ViTModel(hub.ViTConfig(image_size=32, patch_size=8, **TINY)))
+    own = load_file(folder / "model.safetensors")
+    save_file(own | {"layernorm.weight": torch.ones(15), "layernorm.bias": torch.ones(15)}, tmp_path / "w.safetensors")
+    with pytest.raises(LoadError, match=r"layernorm.weight is \(15,\) instead of \(16,\)"):
+        wa.load(f"hf:{folder}", weights=tmp_path / "w.safetensors")
+
+
+def test_a_hub_that_is_not_there_is_told_before_transformers_tries(tmp_path, monkeypatch) -> None:
+    opening = sys.modules["weightatlas.models.adapters.huggingface.opening"]
+    monkeypatch.setattr(opening, "unreachable_hub", lambda: "it is not there")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub.PretrainedConfig, "get_config_dict", lambda *words, **more: pytest.fail("it tried"))
+    with pytest.raises(
+        LoadError, match=r"config.json of hf:a/b@v1 is not in the cache .*, and it is not there\..*--revision v1"
+    ):
+        wa.load("hf:a/b@v1")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    resnet(tmp_path / "models--a--b" / "snapshots" / commit)
+    (tmp_path / "models--a--b" / "refs").mkdir()
+    (tmp_path / "models--a--b" / "refs" / "main").write_text(commit)
+    (tmp_path / "models--a--b" / "snapshots" / commit / "model.safetensors").unlink()
+    with pytest.raises(LoadError, match=r"weights of hf:a/b are not in the cache"):
+        wa.load("hf:a/b")
 
 
 def test_keys_that_are_missing_or_too_many_are_told(tmp_path) -> None:

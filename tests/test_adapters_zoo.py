@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import sys
 
 import pytest
@@ -19,6 +20,7 @@ from weightatlas.errors import ArgumentError, LoadError, MissingPackageError, Un
 from weightatlas.models.adapters.filling import other_classes
 from weightatlas.models.adapters.importing import importing, library
 from weightatlas.models.adapters.timm import places
+from weightatlas.models.files import memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 UNTRAINED = "its weights are random (seed 0): nothing was learned"
@@ -123,6 +125,32 @@ class TestTimm:
         assert net.origin == ("timm:test_resnet", str(path))
         assert not any("in order of their names" in note for note in net.notes)  # a module has an order
 
+    def test_channels_are_counted_in_the_picture_where_pixels_become_channels_first(self, timm, tmp_path):
+        name = "test_tresnet" if isinstance(timm, zoos.Timm) else "tresnet_m"
+        net = wa.load(f"timm:{name}", weights="random")
+        assert net.input.shape[0] == len(net.input.mean) == 3
+        module = seeded(lambda: timm.create_model(name, in_chans=1, num_classes=5))
+        torch.save(module.state_dict(), tmp_path / "w.pth")
+        folder = tmp_path / "kept"
+        if isinstance(timm, zoos.Timm):
+            folder.mkdir()
+            kept = {"architecture": name, "model_args": {"in_chans": 1, "num_classes": 5}}
+            (folder / "config.json").write_text(json.dumps(kept))
+            save_file(module.state_dict(), folder / "model.safetensors")
+        else:
+            timm.models.save_for_hf(module, folder, safe_serialization=True)
+        for net in (wa.load(f"timm:{name}", weights=tmp_path / "w.pth"), wa.load(f"timm:local-dir:{folder}")):
+            assert net.input.shape[0] == len(net.input.mean) == 1
+            same(net, module)
+
+    def test_a_network_that_would_not_fit_into_memory_is_not_begun(self, timm, tmp_path, monkeypatch):
+        monkeypatch.setattr(memory, "memory_free", lambda: 1000)
+        torch.save({"a": torch.ones(2)}, tmp_path / "w.pth")
+        size = r"timm:test_resnet: a network of [\d,]+ numbers takes .* of memory, and 1000 bytes are free"
+        for weights in ("random", tmp_path / "w.pth"):
+            with pytest.raises(LoadError, match=size.replace("1000 bytes", "(1000|1,000) bytes")):
+                wa.load("timm:test_resnet", weights=weights)
+
     def test_a_file_of_another_network_is_told_in_a_line(self, timm, tmp_path):
         torch.save({"a.weight": torch.ones(2, 2)}, tmp_path / "a.pth")
         with pytest.raises(LoadError, match=r"a.pth does not fit timm:test_resnet: it lacks"):
@@ -150,6 +178,7 @@ class TestTimm:
             ("test_resnt", "no timm model 'test_resnt'; nearest: 'test_resnet'.*list_models"),
             ("", "no timm model ''"),
             ("test_resnet.r160", "weights of timm's test_resnet with the tag 'r160'; .*'r160_in1k'"),
+            ("test_resnet.", "weights of timm's test_resnet with the tag ''; there are: .*'r160_in1k'"),
             ("local-dir:nowhere", "no folder nowhere; timm:local-dir:FOLDER"),
         ],
     )
@@ -240,6 +269,21 @@ class TestTimm:
         with pytest.raises(LoadError, match=r"timm cannot make test_resnet \(ZeroDivisionError: division by zero\)"):
             wa.load("timm:test_resnet", weights="random")
 
+    @pytest.mark.parametrize("name", ["test_resnet", "hf-hub:me/mine"])
+    def test_a_hub_that_is_not_there_is_told_before_timm_tries(self, monkeypatch, tmp_path, name):
+        from huggingface_hub import constants
+
+        fake = zoos.put(monkeypatch, zoos.Timm())
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(places, "unreachable_hub", lambda: "it is not there")
+        monkeypatch.setattr(sys.modules["timm"], "create_model", lambda *args, **more: pytest.fail("timm tried"))
+        with pytest.raises(
+            LoadError, match=r"from https://huggingface.co/\S+ \(it is not there\). Without a connection"
+        ):
+            wa.load(f"timm:{name}")
+        monkeypatch.setattr(sys.modules["timm"], "create_model", fake.create_model)
+        assert wa.load("timm:test_resnet", weights="random").module is not None  # which needs none
+
 
 class TestTorchvision:
     def test_an_untrained_network_is_torchvisions_own_with_its_input(self, torchvision):
@@ -292,6 +336,33 @@ class TestTorchvision:
         with pytest.raises(LoadError, match=r"w.pth does not fit torchvision:fcn_resnet50"):
             wa.load("torchvision:fcn_resnet50", weights=tmp_path / "w.pth")
 
+    def test_a_network_that_would_not_fit_into_memory_is_not_begun(self, torchvision, monkeypatch):
+        monkeypatch.setattr(memory, "memory_free", lambda: 1000)
+        with pytest.raises(LoadError, match=r"torchvision:squeezenet1_1: a network of [\d,]+ numbers takes"):
+            wa.load("torchvision:squeezenet1_1", weights="random")
+
+    def test_modules_that_ask_a_file_for_its_version_are_told_their_own(self, torchvision, tmp_path):
+        module = torchvision.get_model("mnasnet0_5", weights=None, num_classes=7)
+        for state in (module.state_dict(), dict(module.state_dict())):  # the second lost it
+            torch.save(state, tmp_path / "w.pth")
+            same(wa.load("torchvision:mnasnet0_5", weights=tmp_path / "w.pth"), module)
+
+    def test_whatever_a_constructor_says_is_told_in_a_sentence(self, fake_torchvision, monkeypatch):
+        def make(error):
+            def get_model(*words, **more):
+                raise error
+
+            monkeypatch.setattr(sys.modules["torchvision.models"], "get_model", get_model)
+
+        make(ValueError("depth must be\neven\x1b[31m"))
+        with pytest.raises(
+            LoadError, match=r"torchvision cannot make bare \(ValueError: depth must be even\\x1b\[31m\)"
+        ):
+            wa.load("torchvision:bare", weights="random")
+        make(ModuleNotFoundError("No module named 'scipy'", name="scipy"))
+        with pytest.raises(MissingPackageError, match=r"torchvision.* needs the package scipy"):
+            wa.load("torchvision:bare", weights="random")
+
     def test_a_file_says_which_heads_there_are(self, fake_torchvision, tmp_path):
         for module, name, note in (
             (zoos.GoogLeNet(aux_logits=False), "googlenet", "aux_logits=False as the file has it"),
@@ -340,6 +411,7 @@ class TestTorchvision:
                 "squeezenet1_0x",
                 "no torchvision model 'squeezenet1_0x'; nearest: 'squeezenet1_1'|nearest: 'squeezenet1_0'",
             ),
+            ("squeezenet1_1.", "weights of torchvision's squeezenet1_1 called ''; there are: 'IMAGENET1K_V1'"),
             ("squeezenet1_1.V9", "weights of torchvision's squeezenet1_1 called 'V9'; .*IMAGENET1K_V1"),
         ],
     )

@@ -56,6 +56,13 @@ class TestOpen:
         (path, more), _ = served("s3://bucket/atlas", "--no-build")
         assert (path, more["model"], more["build"], more["port"]) == ("s3://bucket/atlas", None, False, None)
 
+    @pytest.mark.parametrize(("options", "again"), [([], "shows again what is there"), (["--no-build"], "goes on")])
+    def test_an_atlas_whose_network_nobody_finds_is_not_said_to_go_on(self, monkeypatch, atlas, options, again):
+        state = {"builder": "none", "about": "no atlas tells where that lies", "done": 0, "of": 0, "waiting": 0}
+        monkeypatch.setattr(wa, "serve", lambda path, progress, **more: progress(state), raising=False)
+        done = run("open", atlas, *options)
+        assert done.stderr.splitlines()[-1] == f"ended; weightatlas open {atlas} {again}"
+
     def test_a_network_gets_a_folder_which_is_told(self, served):
         (path, more), done = served("efficientnet_lite0", "--layers", "a,b", "--recipes", "quick", "--images", "x")
         assert (path, more["model"]) == ("efficientnet_lite0-atlas", "efficientnet_lite0")

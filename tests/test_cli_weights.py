@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
+import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,18 +210,28 @@ class TestProcesses:
             looking.opened(seen_by(manifest, MODEL))
 
     @pytest.mark.slow
-    def test_an_untrained_network_is_shown_looked_at_and_opened_again(self, tmp_path, untrained):
-        words = ("--layers", "conv_stem", "--recipes", "quick", "--port", "0")
-        picture = io.BytesIO()
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(picture, "PNG")
-        for source in ([MODEL, "--weights", "random", "-o", "a"], ["a"]):
-            with Command("open", *source, *words, cwd=tmp_path) as command:
+    def test_an_untrained_network_is_shown_looked_at_and_opened_again(self, tmp_path, timm):
+        """In processes of its own, to which timm is the stand-in: its network is captured in no time."""
+        net = wa.load("timm:test_resnet", weights="random")
+        (tmp_path / "site" / "timm").mkdir(parents=True)
+        lines = "import sys, zoos", "sys.modules.update({m.__name__: m for m in zoos.Timm().modules()})"
+        (tmp_path / "site" / "timm" / "__init__.py").write_text("\n".join(lines))
+        paths = (tmp_path / "site", Path(zoos.__file__).parent, Path(wa.__file__).parents[1])
+        words = ("--layers", "conv1.0", "--recipes", "quick", "--port", "0")
+        drawn = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(drawn, "PNG")
+        picture = drawn.getvalue()
+        environment = {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+        for source in (["timm:test_resnet", "--weights", "random", "-o", "a"], ["a"]):
+            with Command("open", *source, *words, cwd=tmp_path, env=environment) as command:
                 command.address()
                 about = request(command.port, "GET", "/atlas/atlas.json").json["model"]
-                assert about["weights_hash"] == untrained.weights_hash
-                assert about["origin"] == {"source": MODEL, "weights": "random"}
-                seen = request(command.port, "POST", "/api/image", {"Content-Type": "image/png"}, picture.getvalue())
-                assert seen.status == 200, seen.body
+                assert about["weights_hash"] == net.weights_hash
+                assert about["origin"] == {"source": "timm:test_resnet", "weights": "random"}
+                if source == ["a"]:  # where the atlas alone tells the network
+                    seen = request(command.port, "POST", "/api/image", {"Content-Type": "image/png"}, picture)
+                    assert seen.status == 200, seen.body
+                command.process.send_signal(signal.SIGINT)  # and once more, not to wait for what is being made
                 command.end()
 
 
@@ -270,6 +283,14 @@ class TestOrigin:
         assert "shown, the network of this atlas, came from a folder" in why
         assert why.endswith("weightatlas open MODEL -o a names it again")
         assert "--weights FOLDER/w.pth -o a" in reopened(self.manifest(source=None, weights="w.pth"), "a", None)[2]
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [("hf:my resnet", "'hf:FOLDER/my resnet'"), ("timm:local-dir:mine", "timm:local-dir:FOLDER/mine"), ("a.onnx", "onnx:FOLDER/a.onnx")],
+    )  # fmt: skip
+    def test_a_folder_that_nobody_tells_has_its_name_in_the_command(self, name, told):
+        manifest = {"model": {"name": name, "origin": {"source": None, "weights": "w.pth"}}}
+        assert f"weightatlas open {told} --weights FOLDER/w.pth -o a names it" in reopened(manifest, "a", None)[2]
 
     @pytest.mark.parametrize("given", [None, "mine.pth"])
     def test_an_atlas_whose_file_is_missing_is_shown_and_says_so(self, timm, trained, tmp_path, monkeypatch, given):

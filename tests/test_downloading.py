@@ -158,10 +158,17 @@ def test_an_answer_without_a_length_is_taken_if_it_is_the_file(server, tmp_path)
         (["redirect http://example.org/weights.bin"], "leads to http://example.org, and only https is trusted"),
         (["redirect ftp://127.0.0.1/weights.bin"], "leads to ftp://127.0.0.1, and only https"),
         ([204], "204"),
+        (["status HTTP/1.1 403 No\x1b[31mway"], r"^the server answered 403 No\\x1b\[31mway$"),
+        (["status HTTP/1.1 404 " + "x" * 5000], r"^the server answered 404 x{200} …$"),
+        (["status garb\x1b[2Jage"] * 9, r"no connection \(it is no web server: garb\\x1b\[2Jage\), 4 times$"),
+        (["redirect http://127.0.0.1:{port}/weights.bin"] * 99, r"^the server answered 302 [^\n]*infinite loop[^\n]*$"),
+        (["redirect https://a\x9bb/w.bin\x07"], r"^it leads to an address that is none [^\x00-\x1f\x7f-\x9f]*$"),
+        (["redirect https://[a/w.bin"], r"^it leads to an address that is none \(Invalid IPv6 URL\)$"),
     ],
 )
 def test_what_is_not_the_file_never_gets_its_name(server, tmp_path, faults, message: str) -> None:
-    server.faults = list(faults)
+    port = server.url.split(":")[2].partition("/")[0]
+    server.faults = [f.replace("{port}", port) if isinstance(f, str) else f for f in faults]
     with pytest.raises(UnavailableError, match=message):
         get(server, tmp_path)
     assert "weights.bin" not in left(tmp_path)

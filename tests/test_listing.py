@@ -134,7 +134,10 @@ class TestOverview:
         assert table.cache == str(cache)
         assert not cache.exists()
         assert repr(table) == "ModelTable(2 networks, 1 on this machine)"
-        assert [m.name for m in table.values() if m.kind == "file"] == ["FILE.safetensors", "FILE.pth, .pt, .bin, .ckpt"]
+        assert [m.name for m in table.values() if m.kind == "file"] == [
+            "FILE.safetensors",
+            "FILE.pth, .pt, .bin, .ckpt",
+        ]
 
     def test_a_file_in_the_cache_is_seen_and_a_changed_one_said(self, cache) -> None:
         path = cache / "inceptionv1" / "tensorflow_inception_graph.pb"
@@ -329,6 +332,31 @@ class TestCommand:
         assert "Apache-2.0" in rows[0]
         left = "(left out for want of room: where, or what brings it, source; --json has everything)"
         assert left in lines  # and not the column of parameters, which is empty here
+
+
+def test_the_home_folder_is_shown_as_a_tilde(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    homely = wa.figures.homely
+    assert homely(f"{tmp_path}/.cache/w.bin") == "~/.cache/w.bin"
+    assert homely(f"kept in {tmp_path}; and {tmp_path}/b") == f"kept in {tmp_path}; and ~/b"
+    for other in (f"{tmp_path}s/w.bin", f"/mnt{tmp_path}/w.bin", f"~{tmp_path}/w"):
+        assert homely(other) == other
+    monkeypatch.setenv("HOME", "/")
+    assert homely("/a/b") == "/a/b"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    row = AvailableModel("a", "network", "x", ready=True, where=f"{tmp_path}/w.bin")
+    assert wa.figures.model_cells(row)[-1] == "~/w.bin"
+    assert row.where == f"{tmp_path}/w.bin"  # and --json has it whole
+
+
+def test_the_hint_tells_every_form() -> None:
+    from weightatlas.models import ADAPTERS, FORMS
+
+    with pytest.raises(
+        UnknownNameError, match=r"timm:NAME, torchvision:NAME, hf:REPOSITORY, hf:FOLDER, onnx:FILE, a path"
+    ):
+        wa.load("nothing_like_it")
+    assert {form.partition(":")[0] for form in FORMS} == set(ADAPTERS)
 
 
 def test_table_in_a_notebook_and_on_disk(tmp_path) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
 import sys
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -30,6 +32,16 @@ class ResNetOfTimm(nn.Module):
 
     def forward(self, x):
         return self.fc(self.drop(self.layer1(self.conv1(x)).mean((2, 3))))
+
+
+class TResNetOfTimm(ResNetOfTimm):
+    """Pixels become channels before the convolution that timm calls the first."""
+
+    def __init__(self, num_classes=1000, in_chans=3):
+        super().__init__(num_classes, 16 * in_chans)
+
+    def forward(self, x):
+        return super().forward(nn.functional.pixel_unshuffle(x, 4))
 
 
 def checkpoint_filter_fn(state_dict, model):
@@ -78,6 +90,7 @@ class Timm:
             "test_resnet": [_cfg("test_resnet", "r160_in1k", license="apache-2.0"), _cfg("test_resnet", "b_in1k")],
             "test_squash": [_cfg("test_squash", "", crop_mode="squash", crop_pct=1.0)],
             "test_maxvit": [_cfg("test_maxvit", "untrained")],
+            "test_tresnet": [_cfg("test_tresnet", "")],
         }
     )
     hub: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
@@ -110,12 +123,14 @@ class Timm:
     ):  # fmt: skip
         source, colon, place = model_name.partition(":")
         if colon and source == "local-dir":
-            cfg = replace(self.cfgs["test_resnet"][0], hf_hub_id=None)
+            kept = json.loads(Path(place, "config.json").read_text()) if Path(place, "config.json").exists() else {}
+            cfg = replace(self.cfgs[kept.get("architecture", "test_resnet")][0], hf_hub_id=None)
+            kwargs = {**kept.get("model_args", {}), **kwargs}
         elif colon:
             raise OSError(f"We couldn't connect to 'https://huggingface.co' to load {place}")
         else:
             cfg = self.get_pretrained_cfg(model_name)
-        model = ResNetOfTimm(**kwargs)
+        model = {"test_tresnet": TResNetOfTimm}.get(cfg.architecture, ResNetOfTimm)(**kwargs)
         model.pretrained_cfg = asdict(cfg)
         if pretrained and source == "local-dir":
             model.load_state_dict(load_file(os.path.join(place, "model.safetensors")))
@@ -148,6 +163,17 @@ class SqueezeNet(nn.Module):
 
     def forward(self, x):
         return self.classifier(self.features(x)).mean((2, 3))
+
+
+class MNASNet(SqueezeNet):
+    """Asks a file for its version, as torchvision's does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        if local_metadata.get("version") not in (1, 2):
+            raise ValueError(f"version should be set to 1 or 2 instead of {local_metadata.get('version')}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
 
 class GoogLeNet(SqueezeNet):
@@ -216,12 +242,14 @@ class Torchvision:
             "googlenet": _entries("googlenet", IMAGENET1K_V1=usual),
             "fcn_resnet50": _entries("fcn", COCO_WITH_VOC_LABELS_V1=segmented),
             "bare": _entries("bare"),
+            "mnasnet0_5": _entries("mnasnet0_5"),
         }  # fmt: skip
         self.builders = {
             "squeezenet1_1": _builder("torchvision.models.squeezenet", SqueezeNet),
             "googlenet": _builder("torchvision.models.googlenet", GoogLeNet),
             "fcn_resnet50": _segmentation("torchvision.models.segmentation.fcn", FCN),
             "bare": _builder("torchvision.models.bare", SqueezeNet),
+            "mnasnet0_5": _builder("torchvision.models.mnasnet", MNASNet),
         }
         parts = {"fasterrcnn": "detection.faster_rcnn", "r3d_18": "video.resnet", "raft_small": "optical_flow.raft",
                  "quantized_squeezenet1_1": "quantization.squeezenet"}  # fmt: skip

@@ -18,7 +18,7 @@ def unreachable_hub() -> str:
     Only a host without an address and one that refuses count. Behind a proxy, and where ``HF_HUB_OFFLINE`` keeps the
     library itself from asking, nothing is tried.
     """
-    constants = library("huggingface_hub").constants
+    constants = library("huggingface_hub.constants")
     if constants.HF_HUB_OFFLINE or urllib.request.getproxies().keys() - {"no"}:
         return ""
     place = urlsplit(constants.ENDPOINT)

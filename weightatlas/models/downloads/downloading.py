@@ -211,6 +211,8 @@ def _opened(request: urllib.request.Request, part: Part) -> Iterator[Any]:
         # who was never there is not asked again; who was there and is gone may come back
         passing = part.received or isinstance(cause, ConnectionResetError | http.client.HTTPException)
         raise (_DroppedError if passing else UnavailableError)(words) from error
+    except ValueError as error:  # of a redirect
+        raise UnavailableError(f"it leads to an address that is none ({quoted(error)})") from error
     with answer:
         yield answer
 

@@ -151,7 +151,7 @@ def _told(name: str, what: str, folder: bool, error: Exception) -> str:
             kinds & {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectionError"}
             or "couldn't connect" in words
         ):
-            hub = library("huggingface_hub").constants.ENDPOINT
+            hub = library("huggingface_hub.constants").ENDPOINT
             why = f"{hub} cannot be reached (HF_HUB_OFFLINE forbids it, or there is no connection)"
             return not_here(name, what, why)
     return f"transformers {installed('transformers')} cannot open {what} of hf:{name} ({named(error, MOST_WORDS)})"
@@ -165,7 +165,7 @@ def not_here(name: str, what: str, why: str) -> str:
         what: is missing.
         why: it cannot be had.
     """
-    cache = library("huggingface_hub").constants.HF_HUB_CACHE
+    cache = library("huggingface_hub.constants").HF_HUB_CACHE
     verb = "are" if what == "weights" else "is"
     repository, at, revision = name.partition("@")
     which = f"{repository} --revision {revision}" if at else name

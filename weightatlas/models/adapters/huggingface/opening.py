@@ -251,7 +251,7 @@ def _file(place: Place) -> Path | None:
 def _cached(place: Place, file: str) -> Path | None:
     """A repository's file in the hub's cache."""
     hub = library("huggingface_hub")
-    folder = hub.constants.HF_HUB_CACHE
+    folder = library("huggingface_hub.constants").HF_HUB_CACHE
     try:
         found = hub.try_to_load_from_cache(place.name, file, cache_dir=folder, revision=place.revision)
     except ValueError:  # no name of a repository: transformers tells

@@ -75,7 +75,7 @@ def _address(timm: ModuleType, name: str) -> str:
 
 def _cache() -> str:
     """The folder in which the Hub's files are kept."""
-    return str(library("huggingface_hub").constants.HF_HUB_CACHE)
+    return str(library("huggingface_hub.constants").HF_HUB_CACHE)
 
 
 def file_of(about: dict[str, Any], name: str) -> str:
