@@ -71,6 +71,13 @@ def test_names_order_and_what_is_left_out(tmp_path) -> None:
     assert checkpoint.file == f"g.pb sha256:{digest}"
 
 
+def test_one_constant_that_is_left_out_is_one(tmp_path) -> None:
+    axis = constant("axis", tensor(np.array([3], "i4"), "packed"), kind=3)
+    (tmp_path / "g.pb").write_bytes(constant("w", tensor(ARRAY, "packed")) + axis)
+    told = "1 constant without floating-point numbers was left out (axis)"
+    assert read_graph(tmp_path / "g.pb").notes == (told,)
+
+
 def test_fewer_values_than_places_repeat_the_last() -> None:
     found = only(constant("w", tensor(np.array([1, 2, 5], "f4"), "packed", sizes=(2, 3))))
     assert found.tolist() == [[1, 2, 5], [5, 5, 5]]
