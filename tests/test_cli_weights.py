@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -231,8 +232,9 @@ class TestProcesses:
                 if source == ["a"]:  # where the atlas alone tells the network
                     seen = request(command.port, "POST", "/api/image", {"Content-Type": "image/png"}, picture)
                     assert seen.status == 200, seen.body
-                command.process.send_signal(signal.SIGINT)  # and once more, not to wait for what is being made
-                command.end()
+                while command.process.poll() is None:  # asked twice, it does not finish what it is making
+                    command.process.send_signal(signal.SIGINT)
+                    time.sleep(0.3)
 
 
 class TestOrigin:

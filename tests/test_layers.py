@@ -275,3 +275,13 @@ def test_a_checkpoint_shows_its_tensors(tmp_path) -> None:
     assert {(layer.grid, layer.receptive_field) for layer in layers.values()} == {(None, None)}
     with pytest.raises(UnknownNameError, match=r"nearest: '2'|there are: '0'"):
         layers["22"]
+
+
+def test_a_refusal_that_ends_in_a_full_stop_gets_no_second_one() -> None:
+    class Choosy(torch.nn.Module):
+        def forward(self, x):
+            raise ValueError("Input image size (64*64) doesn't match model (32*32).")
+
+    net = wa.load(Choosy(), input=wa.InputSpec(shape=(3, 64, 64)))
+    with pytest.raises(LoadError, match=r"doesn't match model \(32\*32\)\. Give the shape it was made for"):
+        _ = net.layers
