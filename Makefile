@@ -17,7 +17,7 @@ demo-explorer: $(DEMO)/photos
 	@$(BIN)/weightatlas open efficientnet_lite0 -o $(DEMO)/atlas --layers 'blocks.*' --images $(DEMO)/photos
 
 demo-beside: $(DEMO)/photos
-	@echo "in two minutes there are $(DEMO)/index.html, $(DEMO)/own/index.html, $(DEMO)/explain.svg and $(DEMO)/article/index.html as well ($(DEMO)/pages.log)"
+	@echo "in a few minutes there are $(DEMO)/index.html, $(DEMO)/own/index.html, $(DEMO)/explain.svg and $(DEMO)/article/index.html as well ($(DEMO)/pages.log)"
 	@$(MAKE) --no-print-directory demo-pages > $(DEMO)/pages.log 2>&1 || echo "pages were not finished: see $(DEMO)/pages.log"
 
 demo-pages: $(DEMO)/photos
