@@ -254,7 +254,9 @@ def endless() -> list[Case]:
     made = []
     for name, (pkl, hint) in pkls.items():
         bomb = name in ("steps", "values", "marks")
-        told = r"zip bomb: its 'w/data\.pkl' unpacks from \S+ KiB to 12\.0 MiB, and torch\.save does not" if bomb else hint
+        told = (
+            r"zip bomb: its 'w/data\.pkl' unpacks from \S+ KiB to 12\.0 MiB, and torch\.save does not" if bomb else hint
+        )
         made.append(Case(f"{name}_packed.pth", archive(pkl, {}, zipfile.ZIP_DEFLATED), told))
         made.append(Case(f"{name}.pth", archive(pkl, {}), hint))
         made.append(Case(f"{name}_legacy.pth", legacy(pkl, {}), hint))
@@ -263,7 +265,10 @@ def endless() -> list[Case]:
 
 def opcodes() -> list[Case]:
     """Pickles in opcodes that the safe reader of PyTorch does not know, one kind each."""
-    newer, alone = r"with a newer pickle protocol than the 2 .*\(opcode", r"\), which torch\.save does not write of tensors\."
+    newer, alone = (
+        r"with a newer pickle protocol than the 2 .*\(opcode",
+        r"\), which torch\.save does not write of tensors\.",
+    )
     pkls = {
         "short_text": (b"\x80\x04}\x8c\x01wK\x01s.", newer + r" SHORT_BINUNICODE\)"),
         "memoize": (b"\x80\x04}\x94.", newer + r" MEMOIZE\)"),

@@ -446,7 +446,10 @@ def test_a_prefix_and_what_lies_without_it_are_no_obstacle(arrays, files, net, t
     ("name", "message"),
     [
         (lambda k: f"net.{k}", r"another network's.*it has 0.*Most of its names begin with 'net\.': take that off"),
-        (lambda k: k.replace("mixed", "mixd"), r"another.*Nearest names of the same shape: 'mixd\w+\.\w+' for 'mixed\w+\.\w+'"),
+        (
+            lambda k: k.replace("mixed", "mixd"),
+            r"another.*Nearest names of the same shape: 'mixd\w+\.\w+' for 'mixed\w+\.\w+'",
+        ),
     ],
 )
 def test_names_that_are_nearly_right_are_told(arrays, tmp_path, name, message: str) -> None:
