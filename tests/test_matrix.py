@@ -43,7 +43,7 @@ def test_the_page_has_a_row_for_every_network():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "short_recipes")
 @pytest.mark.parametrize("row", networks.ROWS, ids=lambda row: row.name)
 def test_every_stage_works_or_refuses_with_a_sentence(row):
     why = matrix.missing(row)
