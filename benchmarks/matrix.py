@@ -119,7 +119,7 @@ def tried(row: networks.Row) -> dict[str, Cell]:
 
 def amount(count: int) -> str:
     """A number of parameters in three digits at most."""
-    return f"{count / 1e6:.2g} M" if count >= 1e5 else f"{count / 1e3:.2g} k"
+    return f"{count / 1e6:.2g}\u202fM" if count >= 1e5 else f"{count / 1e3:.2g}\u202fk"
 
 
 def attempt(stage: Callable[[], Cell]) -> Cell:
@@ -172,7 +172,7 @@ def factorized(net: wa.Network) -> Cell:
     largest = max((la.kernel or (1, 1))[0] * (la.kernel or (1, 1))[1] for la in wide)
     of = [la for la in wide if (la.kernel or (1, 1))[0] * (la.kernel or (1, 1))[1] == largest]
     f = wa.factorize(wa.direct_weights(net, of[len(of) // 2].name), rank=3)
-    return Cell("works", f"{f.explained:.0%} of {f.bound:.0%}")
+    return Cell("works", f"{100 * f.explained:.0f}\u202fof\u202f{100 * f.bound:.0f}")
 
 
 def banded(net: wa.Network) -> Cell:
@@ -264,7 +264,7 @@ direct
 : the weights of each layer with a kernel: how many could be read, of how many
 
 factorize
-: one layer's weights in three factors: the share of the squared weights that they hold, of the most that any hold
+: one layer's weights in three factors: percent of the squared weights that they hold, of the most that any hold
 
 banding
 : the stripes of spatial kernels: how many layers have such

@@ -177,9 +177,7 @@ def named(source: str) -> Callable[[Path], wa.Network]:
 
 def zoo(prefix: str, *names: str) -> list[Row]:
     """Rows for networks of a library that may not be there."""
-    return [
-        Row(f"{prefix}: {name}", f'`"{prefix}:{name}"`, random', named(f"{prefix}:{name}"), (prefix,)) for name in names
-    ]
+    return [Row(f"{prefix}: {name}", "random", named(f"{prefix}:{name}"), (prefix,)) for name in names]
 
 
 SIDE = 64  # pixels
