@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 import weightatlas as wa
 from weightatlas.errors import ArgumentError, LoadError, MissingPackageError, UnknownNameError
-from weightatlas.models.adapters.filling import other_classes
 from weightatlas.models.adapters.importing import importing, library
 from weightatlas.models.adapters.timm import places
 from weightatlas.models.files import memory
+from weightatlas.models.fitting import other_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 UNTRAINED = "its weights are random (seed 0): nothing was learned"

@@ -475,9 +475,9 @@ def test_other_classes_are_those_of_the_file(arrays, net, truth, tmp_path, form:
 
 def test_names_are_brought_to_ours_once_and_for_all(arrays) -> None:
     for state in states(arrays).values():
-        renamed = weights.rename(state)
+        renamed = weights._own(state, "w.pth")[0]
         assert list(renamed) == list(InceptionV1().state_dict())
-        assert list(weights.rename(renamed)) == list(renamed)
+        assert list(weights._own(renamed, "w.pth")[0]) == list(renamed)
 
 
 def test_half_precision_is_widened(arrays, net, tmp_path) -> None:

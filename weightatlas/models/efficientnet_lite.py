@@ -232,7 +232,6 @@ SPEC = ModelSpec(
     find_weights=find_weights,
     find_here=find_here,
     read=read,
-    rename=rename_weights,
     license="Apache-2.0",
     size=17_000_000,
     classifier="classifier",

@@ -1,9 +1,10 @@
-"""A state dict into a module, exactly."""
+"""A state dict into a module, exactly; modules that are made for it."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -95,6 +96,35 @@ def _changed(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path,
     return tuple(notes)
 
 
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers that are the same every time, and leave those of the caller as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def other_classes(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """How many classes a file's network tells apart, where that is all that its shapes differ in.
+
+    Args:
+        module: the network with its usual number of classes.
+        state: the file's tensors.
+
+    Returns:
+        The number; ``None`` if all shapes are the same, or something else differs too.
+
+    Example:
+        >>> other_classes(torch.nn.Linear(3, 1000), torch.nn.Linear(3, 7).state_dict())
+        7
+    """
+    pairs = [(own, state[key]) for key, own in module.state_dict().items() if key in state]
+    differ = [(own, given) for own, given in pairs if own.shape != given.shape]
+    sizes = {(own.shape[0] if own.ndim else 0, given.shape[0] if given.ndim else 0) for own, given in differ}
+    alike = all(own.shape[1:] == given.shape[1:] for own, given in differ)
+    return next(iter(sizes))[1] if len(sizes) == 1 and alike and 0 not in next(iter(sizes)) else None
+
+
 def built(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[nn.Module, tuple[str, ...]]:
     """A network's module, untrained, with as many classes as a file's weights tell apart; a note if those are others.
 
@@ -106,17 +136,13 @@ def built(spec: ModelSpec, state: Mapping[str, Tensor]) -> tuple[nn.Module, tupl
         The module with its usual number of classes unless the rows of its last layer are all that differs.
     """
     module = spec.build()
-    own = {k: v.shape for k, v in module.state_dict().items()}
-    last = [f"{spec.classifier}.{leaf}" for leaf in ("weight", "bias")]
-    given = {k: state[k].shape for k in own if k in state}
-    differ = [k for k, shape in given.items() if shape != own[k]]
-    rows = {given[k][0] if given.get(k) else 0 for k in last}  # no axes, no rows
-    if not differ or len(rows) != 1 or set(differ) != set(last) or 0 in rows:
+    own = module.state_dict()
+    differ = {k for k, tensor in own.items() if k in state and state[k].shape != tensor.shape}
+    count = other_classes(module, state)
+    if count is None or differ != {f"{spec.classifier}.weight", f"{spec.classifier}.bias"}:
         return module, ()
-    if any(given[k][1:] != own[k][1:] for k in last):
-        return module, ()
-    count = rows.pop()
-    note = f"the file's {spec.classifier} tells {count} class{'' if count == 1 else 'es'} apart, not {own[last[0]][0]}"
+    usual = own[f"{spec.classifier}.bias"].shape[0]
+    note = f"the file's {spec.classifier} tells {count} class{'' if count == 1 else 'es'} apart, not {usual}"
     return spec.build(classes=count), (note,)
 
 
@@ -126,6 +152,6 @@ def fits(spec: ModelSpec, path: Path) -> None:
     Raises:
         LoadError: if it cannot be read, or names or shapes are others.
     """
-    with torch.random.fork_rng(devices=[]):  # values that are overwritten at once should move no one's random numbers
+    with seeded():  # values that are overwritten at once should move no one's random numbers
         module = spec.build()
-    fill(module, spec.rename(spec.read(path).tensors), path, spec.name)
+    fill(module, spec.read(path).tensors, path, spec.name)

@@ -143,8 +143,7 @@ class ModelSpec:
         find_weights: the path of the published weights on this machine, downloaded first if need be; raises if they
             cannot be had.
         find_here: the same if they are already on this machine, else ``None``; asks no network.
-        read: the tensors of a file, in whatever format the weights circulate in.
-        rename: brings a state dict in any form in which the weights circulate to the module's own names.
+        read: the tensors of a file by the module's own names, in whatever form the weights circulate.
         license: of the weights.
         source: where the weights come from, in words.
         size: of their file in bytes, about.
@@ -160,7 +159,6 @@ class ModelSpec:
     find_weights: Callable[[], Path]
     find_here: Callable[[], Path | None]
     read: Callable[[Path], Checkpoint]
-    rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
     license: str
     source: str
     size: int

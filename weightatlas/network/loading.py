@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, LoadError, WeightAtlasWarning
 from ..models import FAMILIES, RANDOM, InputSpec, ModelSpec, Opened, adapted, model_spec, open_adapted
 from ..models.files.checkpoint import SUFFIXES, read_checkpoint
-from ..models.fitting import built, fill
+from ..models.fitting import built, fill, seeded
 from ..models.opened import UNTRAINED
 from .network import Network
 
@@ -84,16 +84,14 @@ def load(
 def _opened(spec: ModelSpec, weights: str | Path | None) -> Opened:
     """A network that we bring ourselves, with the published weights, a file's, or random ones."""
     if weights == RANDOM:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with seeded():
             module = spec.build()
         notes, file = (UNTRAINED,), ""
     else:
         path = Path(weights) if weights is not None else spec.find_weights()
         checkpoint = spec.read(path)
-        state = spec.rename(checkpoint.tensors)
-        module, told = built(spec, state)
-        changed = fill(module, state, path, spec.name)
+        module, told = built(spec, checkpoint.tensors)
+        changed = fill(module, checkpoint.tensors, path, spec.name)
         notes, file = (*checkpoint.kept_notes, *told, *changed), checkpoint.file
         notes += (f"weights from {path.name}",) if weights is not None else ()
     module = module.eval().requires_grad_(False)

@@ -1,24 +1,16 @@
-"""What the zoos of other libraries share: untrained networks, heads of another size, pictures prepared otherwise."""
+"""What the zoos of other libraries share: networks too large for memory, pictures prepared otherwise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..files.memory import require_memory
-
-
-@contextmanager
-def seeded() -> Iterator[None]:
-    """Random numbers that are the same every time, and leave those of the caller as they are."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+from ..fitting import seeded
 
 
 def blank(make: Callable[[], nn.Module]) -> nn.Module | None:
@@ -51,27 +43,6 @@ def check_room(make: Callable[[], nn.Module], name: str) -> None:
         tensors = [*empty.parameters(), *empty.buffers()]
         needed = sum(t.numel() * t.element_size() for t in tensors)
         require_memory(Path(name), needed, f"a network of {sum(t.numel() for t in tensors):,} numbers")
-
-
-def other_classes(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """How many classes a file's network tells apart, where that is all that its shapes differ in.
-
-    Args:
-        module: the network with its usual number of classes.
-        state: the file's tensors.
-
-    Returns:
-        The number; ``None`` if all shapes are the same, or something else differs too.
-
-    Example:
-        >>> other_classes(torch.nn.Linear(3, 1000), torch.nn.Linear(3, 7).state_dict())
-        7
-    """
-    pairs = [(own, state[key]) for key, own in module.state_dict().items() if key in state]
-    differ = [(own, given) for own, given in pairs if own.shape != given.shape]
-    sizes = {(own.shape[0] if own.ndim else 0, given.shape[0] if given.ndim else 0) for own, given in differ}
-    alike = all(own.shape[1:] == given.shape[1:] for own, given in differ)
-    return next(iter(sizes))[1] if len(sizes) == 1 and alike and 0 not in next(iter(sizes)) else None
 
 
 def cut_note(library: str, scaled: float | tuple[float, float], size: tuple[int, int], interpolation: str) -> str:

@@ -18,11 +18,11 @@ from torch import nn
 
 from ...errors import ArgumentError, LoadError, unknown_name
 from ..files.checkpoint import file_hash, read_checkpoint
-from ..fitting import fill
+from ..fitting import fill, other_classes, seeded
 from ..opened import RANDOM, UNTRAINED, Opened
 from ..quoting import named
 from ..spec import InputSpec
-from .filling import check_room, cut_note, other_classes, seeded
+from .filling import check_room, cut_note
 from .importing import importing, library
 
 #: Networks that do not take one image, by the part of torchvision that they are in, and what to open instead.

@@ -8,7 +8,7 @@ from ..fitting import fits
 from ..spec import InputSpec, ModelSpec
 from .article import FIGURES
 from .network import BLOCKS, STEM, InceptionV1
-from .weights import CLASSIFIER, read, rename
+from .weights import CLASSIFIER, read
 
 #: Where the weights are published, and what their file may be called in the cache.
 WEIGHTS = Published(
@@ -36,7 +36,6 @@ SPEC = ModelSpec(
     find_weights=WEIGHTS.find,
     find_here=WEIGHTS.here,
     read=read,
-    rename=rename,
     license="Apache-2.0",
     source="inception5h.zip of the TensorFlow release (ImageNet)",
     size=50_000_000,

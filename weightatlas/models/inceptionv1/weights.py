@@ -92,18 +92,6 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(tensors, found.notes + notes, found.file)
 
 
-def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights by the network's own names and in its order, with PyTorch's order of axes.
-
-    Args:
-        state: tensors by the names of any form of the weights.
-
-    Raises:
-        LoadError: if they are another network's, or do not fit.
-    """
-    return _own(state, "what was given")[0]
-
-
 def _content(path: Path) -> Checkpoint:
     """A file's arrays by the file's own names."""
     check_place(path)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from ....errors import ArgumentError, LoadError
 from ...files.checkpoint import file_hash, read_checkpoint
 from ...files.memory import require_memory
-from ...fitting import fill
+from ...fitting import fill, other_classes, seeded
 from ...opened import RANDOM, UNTRAINED, Opened
-from ..filling import other_classes, seeded
 from ..importing import installed, library
 from ..reaching import unreachable_hub
 from .checks import check_configuration, failing, not_here, quiet

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ....errors import ArgumentError, LoadError, unknown_name
 from ...files.checkpoint import read_checkpoint
-from ...fitting import fill
+from ...fitting import fill, other_classes, seeded
 from ...opened import RANDOM, UNTRAINED, Opened
 from ...quoting import named
 from ...spec import InputSpec, Resize
-from ..filling import blank, check_room, cut_note, other_classes, seeded
+from ..filling import blank, check_room, cut_note
 from ..importing import installed, library
 from .places import FOLDER, HUB, check_reached, file_of, resolved, shown, unavailable
 
